@@ -1,1 +1,17 @@
-//! Under construction.
+//! The one seam between Ferric and the machine it runs on.
+//!
+//! This is the only crate with `unsafe`, processes, mounts, ioctls, raw devices and reboot. Everything above asks a [`Host`]:
+//! files below a root directory, programs through a [`Runner`], system calls through a [`Kernel`]. The [`fake`] module
+//! stands in for all three, so that every decision can be tested without root.
+
+#![allow(unsafe_code)] // the only crate that may; every block says why it is sound
+
+pub mod fake;
+mod host;
+mod kernel;
+mod linux;
+mod runner;
+
+pub use host::Host;
+pub use kernel::{Kernel, MountRequest, Power};
+pub use runner::{CommandLine, Output, RunError, Runner, SystemRunner};

@@ -1,0 +1,122 @@
+//! A machine for tests: a directory for `/`, programs that answer as told, a kernel that only writes down what it was asked.
+//! A fake fails loudly on what it was not told.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{CommandLine, Host, Kernel, MountRequest, Output, Power, RunError, Runner};
+
+/// A machine rooted in `root`, with a runner that knows no program and a recording kernel.
+pub fn host(root: impl Into<PathBuf>) -> Host {
+    Host::new(root, Arc::new(FakeRunner::default()), Arc::new(RecordingKernel::default()))
+}
+
+/// Answers command lines from a table.
+#[derive(Default)]
+pub struct FakeRunner {
+    answers: HashMap<String, Result<String, String>>,
+}
+
+impl FakeRunner {
+    /// Answers the exact command line with this standard output.
+    pub fn answer(mut self, command: &str, stdout: &str) -> Self {
+        self.answers.insert(command.into(), Ok(stdout.into()));
+        self
+    }
+
+    /// Fails the exact command line with this standard error.
+    pub fn fail(mut self, command: &str, stderr: &str) -> Self {
+        self.answers.insert(command.into(), Err(stderr.into()));
+        self
+    }
+}
+
+impl Runner for FakeRunner {
+    fn run(&self, command: &CommandLine) -> Result<Output, RunError> {
+        let command = command.to_string();
+        match self.answers.get(&command) {
+            Some(Ok(stdout)) => Ok(Output { stdout: stdout.clone().into_bytes(), stderr: Vec::new() }),
+            Some(Err(stderr)) => {
+                Err(RunError::Failed { command, status: "exit status: 1".into(), stderr: stderr.clone() })
+            }
+            None => {
+                let source =
+                    io::Error::new(io::ErrorKind::NotFound, "the fake runner was not told this command");
+                Err(RunError::Start { command, source })
+            }
+        }
+    }
+}
+
+/// A call that a [`RecordingKernel`] got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the variants are the methods of `Kernel`
+pub enum Call {
+    Mount(MountRequest),
+    Unmount(PathBuf),
+    Sync,
+    Power(Power),
+    LoadModule(PathBuf, String),
+    RereadPartitionTable(PathBuf),
+    FlushBuffers(PathBuf),
+    SetImmutable(PathBuf, bool),
+    SetHostname(String),
+}
+
+/// Writes down every call and lets it succeed.
+#[derive(Default)]
+pub struct RecordingKernel {
+    calls: Mutex<Vec<Call>>,
+}
+
+impl RecordingKernel {
+    /// The calls so far, in order.
+    pub fn calls(&self) -> Vec<Call> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn record(&self, call: Call) -> io::Result<()> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+        Ok(())
+    }
+}
+
+impl Kernel for RecordingKernel {
+    fn mount(&self, request: &MountRequest) -> io::Result<()> {
+        self.record(Call::Mount(request.clone()))
+    }
+
+    fn unmount(&self, target: &Path) -> io::Result<()> {
+        self.record(Call::Unmount(target.into()))
+    }
+
+    fn sync(&self) {
+        let _ = self.record(Call::Sync);
+    }
+
+    fn power(&self, action: Power) -> io::Result<()> {
+        self.record(Call::Power(action))
+    }
+
+    fn load_module(&self, file: &Path, parameters: &str) -> io::Result<()> {
+        self.record(Call::LoadModule(file.into(), parameters.into()))
+    }
+
+    fn reread_partition_table(&self, device: &Path) -> io::Result<()> {
+        self.record(Call::RereadPartitionTable(device.into()))
+    }
+
+    fn flush_buffers(&self, device: &Path) -> io::Result<()> {
+        self.record(Call::FlushBuffers(device.into()))
+    }
+
+    fn set_immutable(&self, file: &Path, immutable: bool) -> io::Result<()> {
+        self.record(Call::SetImmutable(file.into(), immutable))
+    }
+
+    fn set_hostname(&self, name: &str) -> io::Result<()> {
+        self.record(Call::SetHostname(name.into()))
+    }
+}

@@ -1,0 +1,75 @@
+//! The system calls that decisions depend on, as a trait, so that a test can play the kernel.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A mount to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountRequest {
+    /// Device or label (`proc`, `/dev/sda1`).
+    pub source: PathBuf,
+    /// Where; must exist.
+    pub target: PathBuf,
+    /// `proc`, `vfat`, ...
+    pub filesystem: String,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// Options of the file system (`mode=755`); empty for none.
+    pub options: String,
+}
+
+impl MountRequest {
+    /// A read-write mount without options.
+    pub fn new(source: impl Into<PathBuf>, target: impl Into<PathBuf>, filesystem: &str) -> Self {
+        Self {
+            source: source.into(),
+            target: target.into(),
+            filesystem: filesystem.into(),
+            read_only: false,
+            options: String::new(),
+        }
+    }
+
+    /// The same, refusing writes.
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// The same with options of the file system.
+    pub fn options(mut self, options: &str) -> Self {
+        self.options = options.into();
+        self
+    }
+}
+
+/// What to do with the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// Switch it off.
+    Off,
+    /// Start it anew.
+    Reboot,
+}
+
+/// The kernel, as far as Ferric asks it for something.
+pub trait Kernel: Send + Sync {
+    /// Mounts a file system.
+    fn mount(&self, request: &MountRequest) -> io::Result<()>;
+    /// Unmounts what is mounted at `target`.
+    fn unmount(&self, target: &Path) -> io::Result<()>;
+    /// Writes all dirty pages to their disks. May take long.
+    fn sync(&self);
+    /// **Switches the machine off or reboots it at once**, without flushing. Returns only on failure.
+    fn power(&self, action: Power) -> io::Result<()>;
+    /// Loads a kernel module from an uncompressed file. `AlreadyExists` when it is loaded.
+    fn load_module(&self, file: &Path, parameters: &str) -> io::Result<()>;
+    /// Makes the kernel read a disk's partition table again.
+    fn reread_partition_table(&self, device: &Path) -> io::Result<()>;
+    /// Drops the kernel's buffers of a block device after writing them out.
+    fn flush_buffers(&self, device: &Path) -> io::Result<()>;
+    /// Sets or clears the immutable flag of a file (efivarfs protects its variables with it).
+    fn set_immutable(&self, file: &Path, immutable: bool) -> io::Result<()>;
+    /// Sets the host name.
+    fn set_hostname(&self, name: &str) -> io::Result<()>;
+}

@@ -1,0 +1,95 @@
+//! The real [`Kernel`]: Linux.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::mount::{MntFlags, MsFlags};
+use nix::sys::reboot::{RebootMode, reboot};
+
+use crate::{Kernel, MountRequest, Power};
+
+/// Linux, as this process finds it.
+pub(crate) struct LinuxKernel;
+
+nix::ioctl_none!(blkrrpart, 0x12, 95);
+nix::ioctl_none!(blkflsbuf, 0x12, 97);
+nix::ioctl_read!(fs_ioc_getflags, b'f', 1, libc::c_long);
+nix::ioctl_write_ptr!(fs_ioc_setflags, b'f', 2, libc::c_long);
+
+/// `FS_IMMUTABLE_FL` of `linux/fs.h`.
+const FS_IMMUTABLE: libc::c_long = 0x10;
+
+impl Kernel for LinuxKernel {
+    fn mount(&self, request: &MountRequest) -> io::Result<()> {
+        let flags = if request.read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+        let options = (!request.options.is_empty()).then_some(request.options.as_str());
+        let source = Some(request.source.as_path());
+        nix::mount::mount(source, &request.target, Some(request.filesystem.as_str()), flags, options)?;
+        Ok(())
+    }
+
+    fn unmount(&self, target: &Path) -> io::Result<()> {
+        Ok(nix::mount::umount2(target, MntFlags::empty())?)
+    }
+
+    fn sync(&self) {
+        nix::unistd::sync();
+    }
+
+    fn power(&self, action: Power) -> io::Result<()> {
+        let mode = match action {
+            Power::Off => RebootMode::RB_POWER_OFF,
+            Power::Reboot => RebootMode::RB_AUTOBOOT,
+        };
+        match reboot(mode) {
+            Ok(never) => match never {},
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn load_module(&self, file: &Path, parameters: &str) -> io::Result<()> {
+        let module = File::open(file)?;
+        let parameters = CString::new(parameters)?;
+        Ok(nix::kmod::finit_module(&module, &parameters, nix::kmod::ModuleInitFlags::empty())?)
+    }
+
+    fn reread_partition_table(&self, device: &Path) -> io::Result<()> {
+        let file = open_device(device)?;
+        // SAFETY: BLKRRPART takes no argument; the descriptor is open for the length of the call.
+        unsafe { blkrrpart(file.as_raw_fd()) }?;
+        Ok(())
+    }
+
+    fn flush_buffers(&self, device: &Path) -> io::Result<()> {
+        let file = open_device(device)?;
+        // SAFETY: BLKFLSBUF takes no argument; the descriptor is open for the length of the call.
+        unsafe { blkflsbuf(file.as_raw_fd()) }?;
+        Ok(())
+    }
+
+    fn set_immutable(&self, file: &Path, immutable: bool) -> io::Result<()> {
+        let file = File::open(file)?;
+        let mut flags: libc::c_long = 0;
+        // SAFETY: the kernel writes one flags word into `flags`, which outlives the call.
+        unsafe { fs_ioc_getflags(file.as_raw_fd(), &mut flags) }?;
+        let wanted = if immutable { flags | FS_IMMUTABLE } else { flags & !FS_IMMUTABLE };
+        if wanted != flags {
+            // SAFETY: the kernel reads one flags word from `wanted`, which outlives the call.
+            unsafe { fs_ioc_setflags(file.as_raw_fd(), &wanted) }?;
+        }
+        Ok(())
+    }
+
+    fn set_hostname(&self, name: &str) -> io::Result<()> {
+        Ok(nix::unistd::sethostname(name)?)
+    }
+}
+
+/// Opens a block device for an ioctl, without waiting for a medium.
+fn open_device(device: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(device)
+}
