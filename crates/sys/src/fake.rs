@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -69,6 +70,10 @@ pub enum Call {
 #[derive(Default)]
 pub struct RecordingKernel {
     calls: Mutex<Vec<Call>>,
+    /// What `interface_addresses` answers.
+    pub addresses: Vec<(String, IpAddr)>,
+    /// What `permanent_address` answers, by interface; an error for others.
+    pub permanent: HashMap<String, Vec<u8>>,
 }
 
 impl RecordingKernel {
@@ -118,5 +123,13 @@ impl Kernel for RecordingKernel {
 
     fn set_hostname(&self, name: &str) -> io::Result<()> {
         self.record(Call::SetHostname(name.into()))
+    }
+
+    fn interface_addresses(&self) -> io::Result<Vec<(String, IpAddr)>> {
+        Ok(self.addresses.clone())
+    }
+
+    fn permanent_address(&self, interface: &str) -> io::Result<Vec<u8>> {
+        self.permanent.get(interface).cloned().ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 }

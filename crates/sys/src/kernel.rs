@@ -1,6 +1,7 @@
 //! The system calls that decisions depend on, as a trait, so that a test can play the kernel.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// A mount to make.
@@ -72,4 +73,8 @@ pub trait Kernel: Send + Sync {
     fn set_immutable(&self, file: &Path, immutable: bool) -> io::Result<()>;
     /// Sets the host name.
     fn set_hostname(&self, name: &str) -> io::Result<()>;
+    /// Every IP address of every network interface, as (interface, address), in the kernel's order.
+    fn interface_addresses(&self) -> io::Result<Vec<(String, IpAddr)>>;
+    /// The hardware address that an interface's maker gave it; an error or all zeroes where the driver does not say.
+    fn permanent_address(&self, interface: &str) -> io::Result<Vec<u8>>;
 }

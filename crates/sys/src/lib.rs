@@ -8,6 +8,7 @@
 
 pub mod fake;
 mod host;
+mod interfaces;
 mod kernel;
 mod linux;
 mod runner;

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::reboot::{RebootMode, reboot};
 
-use crate::{Kernel, MountRequest, Power};
+use crate::{Kernel, MountRequest, Power, interfaces};
 
 /// Linux, as this process finds it.
 pub(crate) struct LinuxKernel;
@@ -86,6 +87,14 @@ impl Kernel for LinuxKernel {
 
     fn set_hostname(&self, name: &str) -> io::Result<()> {
         Ok(nix::unistd::sethostname(name)?)
+    }
+
+    fn interface_addresses(&self) -> io::Result<Vec<(String, IpAddr)>> {
+        interfaces::addresses()
+    }
+
+    fn permanent_address(&self, interface: &str) -> io::Result<Vec<u8>> {
+        interfaces::permanent_address(interface)
     }
 }
 
