@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)] // the only crate that may; every block says why it is sound
 
+mod block;
 pub mod fake;
 mod host;
 mod interfaces;
@@ -13,6 +14,7 @@ mod kernel;
 mod linux;
 mod runner;
 
+pub use block::{AlignedBuffer, BlockDevice, DIRECT_ALIGNMENT};
 pub use host::Host;
 pub use kernel::{Kernel, MountRequest, Power};
 pub use runner::{CommandLine, Output, RunError, Runner, SystemRunner};
