@@ -1,1 +1,38 @@
-//! Under construction.
+//! An image from a URL onto a disk: streamed, verified, in one pass and in bounded memory.
+//!
+//! ```text
+//! source (retry, resume) -> chunks -> digest, format guard, decoder -> pieces -> hold-back -> BlockSink
+//!  network thread                     decoding thread                            calling thread
+//! ```
+//!
+//! [`write_image`] is the whole story. There is no temporary file. The disk is invalidated first (both ends zeroed), and
+//! its first MiB is written last, after the digest over the published bytes matched: whatever fails in between leaves a
+//! disk that does not boot. The crate knows no disks, only [`BlockSink`]; which disk may be written is decided above.
+//! Blocking, for a thread of its own; the network runs on a small runtime inside.
+
+mod buffer;
+mod cancel;
+mod digest;
+mod error;
+mod format;
+mod hold_back;
+mod pipeline;
+mod progress;
+mod qcow2;
+mod raw;
+mod request;
+mod sink;
+mod small;
+mod source;
+mod write;
+
+pub use cancel::Cancel;
+pub use digest::{Algorithm, DigestError, ExpectedDigest};
+pub use error::{Error, ErrorKind};
+pub use format::{DETECT_BYTES, Detected, Format, FormatError};
+pub use qcow2::Qcow2Error;
+pub use request::{ClientCertificate, ImageRequest, Proxies, TlsVersion, Transport, Written};
+pub use sink::{BlockSink, DeviceSink, MemorySink, NullSink};
+pub use small::fetch_small;
+pub use source::client::SYSTEM_CA_FILE;
+pub use write::write_image;

@@ -1,0 +1,318 @@
+//! What can go wrong between a URL and a disk.
+//!
+//! One enum for the crate. Each text names the operation and its operands; the cause is the error's source, and
+//! [`Error::report`] prints the whole chain. [`Error::kind`] is what callers decide by.
+
+use std::io;
+use std::path::PathBuf;
+
+use events::Phase;
+
+use crate::digest::Algorithm;
+use crate::format::{Detected, Format};
+use crate::qcow2::Qcow2Error;
+
+/// What callers decide by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The request itself or the local set-up can not work (bad URL, unreadable CA file).
+    Request,
+    /// The image could not be fetched, though trying again later may help.
+    Download,
+    /// The image can not be fetched from any source; trying again will not help (4xx).
+    DownloadFatal,
+    /// All bytes arrived, and they are not the image that was asked for.
+    ChecksumMismatch,
+    /// The image is not what it is declared to be, is damaged, or uses what is refused.
+    InvalidImage,
+    /// The image is larger than the disk.
+    OutOfSpace,
+    /// The disk could not be opened, read or written.
+    Write,
+    /// The caller asked to stop.
+    Cancelled,
+}
+
+/// A failed image write or fetch.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A source is no URL that can be fetched.
+    #[error("source {url}: {reason}")]
+    Source {
+        /// The URL as far as it may be shown.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// TLS could not be set up.
+    #[error("setting up TLS with {}: {reason}", path.display())]
+    Tls {
+        /// The file that was used.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The HTTP client could not be built.
+    #[error("building the HTTP client")]
+    Client(#[source] reqwest::Error),
+    /// A request failed below HTTP: name resolution, connecting, TLS, a broken connection.
+    #[error("fetching {url} at offset {offset}")]
+    Fetch {
+        /// The URL, without credentials.
+        url: String,
+        /// Offset of the first byte that is missing.
+        offset: u64,
+        /// What failed.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// No byte came for the whole read time limit.
+    #[error("fetching {url} at offset {offset}: nothing came for {seconds} s")]
+    Stalled {
+        /// The URL, without credentials.
+        url: String,
+        /// Offset of the first byte that is missing.
+        offset: u64,
+        /// The limit that passed.
+        seconds: u64,
+    },
+    /// The body ended before its announced length.
+    #[error("fetching {url}: the transfer ended at offset {offset} of {total}")]
+    Cut {
+        /// The URL, without credentials.
+        url: String,
+        /// Offset of the first byte that is missing.
+        offset: u64,
+        /// The announced length.
+        total: u64,
+    },
+    /// The server answered with a status that is no success.
+    #[error("fetching {url}: the server answered {status}")]
+    Status {
+        /// The URL, without credentials.
+        url: String,
+        /// HTTP status code.
+        status: u16,
+    },
+    /// The server's answer breaks what was asked for.
+    #[error("fetching {url}: {reason}")]
+    Answer {
+        /// The URL, without credentials.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The image changed on the server more often than the write may start over.
+    #[error("fetching {url}: the image could not be resumed and the write started over {restarts} times")]
+    Unresumable {
+        /// The URL, without credentials.
+        url: String,
+        /// How often it started over.
+        restarts: u32,
+    },
+    /// A `file:` source could not be read.
+    #[error("reading {} at offset {offset}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A small file is larger than the caller allows.
+    #[error("fetching {url}: it is larger than the limit of {limit} bytes")]
+    TooLong {
+        /// The URL, without credentials.
+        url: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// Every source failed; the last one's failure is the source.
+    #[error("none of the {count} sources of the image worked; the last one")]
+    AllSources {
+        /// How many were tried.
+        count: usize,
+        /// The last failure.
+        #[source]
+        last: Box<Error>,
+    },
+    /// The image is not what it is declared to be.
+    #[error(
+        "the image is declared {declared} but is {detected}: declare its real format, or publish it as {declared}"
+    )]
+    Format {
+        /// What the request says.
+        declared: Format,
+        /// What the first bytes say.
+        detected: Detected,
+    },
+    /// A qcow2 image that is refused or damaged.
+    #[error("qcow2 image at offset {offset}")]
+    Qcow2 {
+        /// Offset in the published file.
+        offset: u64,
+        /// The rule that it breaks.
+        #[source]
+        source: Qcow2Error,
+    },
+    /// The image does not fit.
+    #[error("the image needs {image} bytes and the disk has {disk}: choose a larger disk or a smaller image")]
+    TooLarge {
+        /// Size of the disk image in bytes (at least).
+        image: u64,
+        /// Size of the disk in bytes.
+        disk: u64,
+    },
+    /// The image has no bytes.
+    #[error("the image is empty")]
+    Empty,
+    /// All bytes came, and they are not the image that was asked for.
+    #[error(
+        "the image's {algorithm} digest is {actual}, expected {expected} ({bytes} bytes): the disk's first MiB stays zeroed, \
+         so the disk does not boot; check the published checksum and the image, then deploy again"
+    )]
+    Mismatch {
+        /// The algorithm.
+        algorithm: Algorithm,
+        /// What was asked for, in hex.
+        expected: String,
+        /// What came, in hex.
+        actual: String,
+        /// How many bytes came.
+        bytes: u64,
+    },
+    /// The disk could not be opened.
+    #[error("opening disk {}", path.display())]
+    OpenDisk {
+        /// The device.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The disk could not be written.
+    #[error("{operation} disk at offset {offset}, {length} bytes")]
+    Disk {
+        /// `writing`, `zeroing`, `flushing`.
+        operation: &'static str,
+        /// Offset on the disk.
+        offset: u64,
+        /// Length of the failed operation.
+        length: u64,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The caller asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// A part of the pipeline ended without saying why: a defect.
+    #[error("the image pipeline stopped: {0}")]
+    Pipeline(&'static str),
+    /// It failed after the disk's old contents were invalidated.
+    #[error(
+        "the image was not written: the disk's first MiB stays zeroed, so the disk does not boot; deploy it again"
+    )]
+    Unbootable(#[source] Box<Error>),
+}
+
+impl Error {
+    /// What callers decide by.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Source { .. } | Error::Tls { .. } | Error::Client(_) => ErrorKind::Request,
+            Error::Fetch { .. }
+            | Error::Stalled { .. }
+            | Error::Cut { .. }
+            | Error::Unresumable { .. }
+            | Error::File { .. }
+            | Error::Pipeline(_) => ErrorKind::Download,
+            Error::Status { status, .. } if is_fatal_status(*status) => ErrorKind::DownloadFatal,
+            Error::Status { .. } => ErrorKind::Download,
+            Error::Answer { .. } | Error::TooLong { .. } => ErrorKind::DownloadFatal,
+            Error::AllSources { last, .. } | Error::Unbootable(last) => last.kind(),
+            Error::Format { .. } | Error::Qcow2 { .. } | Error::Empty => ErrorKind::InvalidImage,
+            Error::TooLarge { .. } => ErrorKind::OutOfSpace,
+            Error::Mismatch { .. } => ErrorKind::ChecksumMismatch,
+            Error::OpenDisk { .. } | Error::Disk { .. } => ErrorKind::Write,
+            Error::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+
+    /// The phase that an operator sees as failed.
+    pub fn phase(&self) -> Phase {
+        match self {
+            Error::Unbootable(cause) => match cause.phase() {
+                // Whatever went wrong, it went wrong while the image was being written.
+                Phase::Open => Phase::Write,
+                phase => phase,
+            },
+            Error::Mismatch { .. } => Phase::Verify,
+            Error::Disk { .. } | Error::Cut { .. } | Error::Stalled { .. } | Error::Pipeline(_) => {
+                Phase::Write
+            }
+            _ => Phase::Open,
+        }
+    }
+
+    /// Whether the disk was invalidated: its first MiB is zeroed and it does not boot.
+    pub fn left_disk_unbootable(&self) -> bool {
+        matches!(self, Error::Unbootable(_) | Error::Mismatch { .. })
+    }
+
+    /// The text with all its causes, on one line.
+    pub fn report(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
+    /// Marks a failure that came after the disk was invalidated.
+    pub(crate) fn unbootable(self) -> Self {
+        if self.left_disk_unbootable() { self } else { Error::Unbootable(Box::new(self)) }
+    }
+}
+
+/// A status that a second try will not change. 408 and 429 ask for patience, as 5xx does.
+pub(crate) fn is_fatal_status(status: u16) -> bool {
+    !(status == 408 || status == 429 || (500..600).contains(&status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_name_every_cause_and_kinds_pass_through() {
+        let error = Error::Disk {
+            operation: "writing",
+            offset: 1_048_576,
+            length: 4096,
+            source: io::Error::other("medium error"),
+        }
+        .unbootable();
+        assert!(error.left_disk_unbootable());
+        assert_eq!(error.kind(), ErrorKind::Write);
+        let report = error.report();
+        assert!(report.contains("does not boot"), "{report}");
+        assert!(report.ends_with("writing disk at offset 1048576, 4096 bytes: medium error"), "{report}");
+        assert_eq!(error.phase(), Phase::Write);
+    }
+
+    #[test]
+    fn statuses_that_patience_may_change_are_not_fatal() {
+        for status in [500, 502, 503, 504, 408, 429] {
+            assert!(!is_fatal_status(status));
+        }
+        for status in [204, 301, 400, 401, 403, 404, 410, 416] {
+            assert!(is_fatal_status(status));
+        }
+    }
+}

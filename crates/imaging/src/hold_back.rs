@@ -1,0 +1,346 @@
+//! The order in which a disk may be written, as types: `Unverified -> Verified -> Committed`.
+//!
+//! What makes a disk boot lies at its two ends: boot code, the partition table and a hybrid image's volume descriptors in
+//! the first MiB; the backup GPT, which firmware falls back to, in the last sectors. So before anything else is written
+//! both ends are zeroed, and from then on everything that belongs there is kept in memory. Only a matching digest gives
+//! a [`Verified`] disk, and only that can be committed. A failure at any point leaves a disk that boots neither the old
+//! system nor half of the new one.
+
+use crate::digest::ExpectedDigest;
+use crate::error::Error;
+use crate::sink::BlockSink;
+
+/// How much of each end of the disk is kept back.
+pub(crate) const HELD: u64 = 1024 * 1024;
+
+/// The held end of an image starts on this boundary, so that what is written beside it stays aligned for every sector size.
+const HELD_ALIGNMENT: u64 = 4096;
+
+/// A part of the disk whose new contents stay in memory until the digest matches.
+struct Held {
+    start: u64,
+    bytes: Vec<u8>,
+    touched: bool,
+}
+
+impl Held {
+    fn end(&self) -> u64 {
+        self.start.saturating_add(self.bytes.len() as u64)
+    }
+}
+
+/// A disk that is being written with bytes nobody has vouched for. Its ends are zero.
+pub(crate) struct Unverified<'a> {
+    sink: &'a mut dyn BlockSink,
+    size: u64,
+    held: Vec<Held>,
+    data_bytes: u64,
+    zeroed_bytes: u64,
+}
+
+/// The digest matched; the ends are still zero.
+pub(crate) struct Verified<'a>(Unverified<'a>);
+
+/// Everything is written and on stable storage.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Committed {
+    pub(crate) data_bytes: u64,
+    pub(crate) zeroed_bytes: u64,
+}
+
+/// The regions kept back on a disk of `disk` bytes for an image of `image` bytes (where known): the head, the end of the
+/// image, and the end of the disk, sorted and without overlap.
+fn regions(disk: u64, image: Option<u64>) -> Vec<(u64, u64)> {
+    let mut regions = vec![(0, HELD.min(disk))];
+    // The end of the image is covered whole by the image, so it may start on a boundary. The end of the disk need not be:
+    // it starts exactly where the disk was wiped.
+    let image = image.map(|image| image.min(disk)).map(|end| {
+        let start = end.saturating_sub(HELD);
+        (start - start % HELD_ALIGNMENT, end)
+    });
+    for (start, end) in image.into_iter().chain([(disk.saturating_sub(HELD), disk)]) {
+        let taken = regions.last().map_or(0, |(_, end)| *end);
+        let start = start.max(taken);
+        if start < end {
+            regions.push((start, end));
+        }
+    }
+    regions
+}
+
+impl<'a> Unverified<'a> {
+    /// **Zeroes the first and the last MiB of the disk**, durably: from here on the old system does not boot.
+    ///
+    /// `image` is the size of the disk image, where it is known.
+    pub(crate) fn begin(sink: &'a mut dyn BlockSink, image: Option<u64>) -> Result<Self, Error> {
+        let size = sink.size();
+        if let Some(image) = image.filter(|image| *image > size) {
+            return Err(Error::TooLarge { image, disk: size });
+        }
+        tracing::info!(disk_bytes = size, "zeroing the first and last MiB of the disk");
+        for (offset, length) in [(0, HELD.min(size)), (size.saturating_sub(HELD), HELD.min(size))] {
+            sink.zero_range(offset, length).map_err(|source| Error::Disk {
+                operation: "zeroing",
+                offset,
+                length,
+                source,
+            })?;
+        }
+        flush(sink)?;
+        let mut held = Vec::new();
+        for (start, end) in regions(size, image) {
+            let length =
+                usize::try_from(end - start).map_err(|_| Error::Pipeline("held region too large"))?;
+            held.push(Held { start, bytes: vec![0; length], touched: false });
+        }
+        Ok(Self { sink, size, held, data_bytes: 0, zeroed_bytes: 0 })
+    }
+
+    /// **Writes** `data` at `offset`, except for what is held back.
+    pub(crate) fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
+        self.each(offset, data.len() as u64, |part, start, length| {
+            let from = usize::try_from(start - offset).map_err(|_| Error::Pipeline("range too large"))?;
+            let count = usize::try_from(length).map_err(|_| Error::Pipeline("range too large"))?;
+            let bytes = data.get(from..from + count).unwrap_or_default();
+            match part {
+                Part::Held(space) => space.copy_from_slice(bytes),
+                Part::Disk(sink) => sink.write_at(start, bytes).map_err(|source| Error::Disk {
+                    operation: "writing",
+                    offset: start,
+                    length,
+                    source,
+                })?,
+            }
+            Ok(())
+        })?;
+        self.data_bytes += data.len() as u64;
+        Ok(())
+    }
+
+    /// **Zeroes** `length` bytes at `offset`, except for what is held back.
+    pub(crate) fn zero_range(&mut self, offset: u64, length: u64) -> Result<(), Error> {
+        self.each(offset, length, |part, start, length| {
+            match part {
+                Part::Held(space) => space.fill(0),
+                Part::Disk(sink) => sink.zero_range(start, length).map_err(|source| Error::Disk {
+                    operation: "zeroing",
+                    offset: start,
+                    length,
+                    source,
+                })?,
+            }
+            Ok(())
+        })?;
+        self.zeroed_bytes += length;
+        Ok(())
+    }
+
+    /// Bytes of the disk covered so far.
+    pub(crate) fn covered(&self) -> u64 {
+        self.data_bytes + self.zeroed_bytes
+    }
+
+    /// Calls `act` for each part of a range that is held back, and each that is not, in order.
+    fn each(
+        &mut self,
+        offset: u64,
+        length: u64,
+        mut act: impl FnMut(Part<'_>, u64, u64) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let end = offset
+            .checked_add(length)
+            .filter(|end| *end <= self.size)
+            .ok_or(Error::TooLarge { image: offset.saturating_add(length), disk: self.size })?;
+        let mut at = offset;
+        for held in &mut self.held {
+            if at >= end {
+                return Ok(());
+            }
+            if held.end() <= at {
+                continue;
+            }
+            if at < held.start {
+                let stop = end.min(held.start);
+                act(Part::Disk(&mut *self.sink), at, stop - at)?;
+                at = stop;
+            }
+            if at < end {
+                let stop = end.min(held.end());
+                let from =
+                    usize::try_from(at - held.start).map_err(|_| Error::Pipeline("range too large"))?;
+                let count = usize::try_from(stop - at).map_err(|_| Error::Pipeline("range too large"))?;
+                held.touched = true;
+                let space = held.bytes.get_mut(from..from + count).unwrap_or_default();
+                act(Part::Held(space), at, stop - at)?;
+                at = stop;
+            }
+        }
+        if at < end {
+            act(Part::Disk(&mut *self.sink), at, end - at)?;
+        }
+        Ok(())
+    }
+
+    /// Compares the digest of the published bytes. The only way to a [`Verified`] disk.
+    pub(crate) fn verify(
+        self,
+        expected: &ExpectedDigest,
+        actual: &[u8],
+        bytes: u64,
+    ) -> Result<Verified<'a>, Error> {
+        if expected.matches(actual) {
+            return Ok(Verified(self));
+        }
+        Err(Error::Mismatch {
+            algorithm: expected.algorithm(),
+            expected: expected.hex(),
+            actual: hex::encode(actual),
+            bytes,
+        })
+    }
+}
+
+enum Part<'p> {
+    Held(&'p mut [u8]),
+    Disk(&'p mut dyn BlockSink),
+}
+
+impl Verified<'_> {
+    /// **Writes what was held back, the first MiB last, and makes the disk bootable.** Each step is durable before the next.
+    pub(crate) fn commit(self) -> Result<Committed, Error> {
+        let Unverified { sink, held, data_bytes, zeroed_bytes, .. } = self.0;
+        flush(sink)?;
+        // The head comes first in `held` and goes last to the disk.
+        for held in held.iter().rev().filter(|held| held.touched) {
+            sink.write_at(held.start, &held.bytes).map_err(|source| Error::Disk {
+                operation: "writing",
+                offset: held.start,
+                length: held.bytes.len() as u64,
+                source,
+            })?;
+            flush(sink)?;
+        }
+        sink.committed();
+        Ok(Committed { data_bytes, zeroed_bytes })
+    }
+}
+
+fn flush(sink: &mut dyn BlockSink) -> Result<(), Error> {
+    let length = sink.size();
+    sink.flush().map_err(|source| Error::Disk { operation: "flushing", offset: 0, length, source })
+}
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::digest::Hasher;
+    use crate::sink::MemorySink;
+
+    const MIB: u64 = HELD;
+
+    fn expected(bytes: &[u8]) -> (ExpectedDigest, Vec<u8>) {
+        let mut hasher = Hasher::new(crate::Algorithm::Sha256);
+        hasher.update(bytes);
+        let actual = hasher.finish();
+        (ExpectedDigest::from_parts("sha256", &hex::encode(&actual)).unwrap(), actual)
+    }
+
+    #[test]
+    fn regions_cover_both_ends_without_overlap() {
+        assert_eq!(regions(10 * MIB, Some(10 * MIB)), [(0, MIB), (9 * MIB, 10 * MIB)]);
+        assert_eq!(regions(10 * MIB, Some(5 * MIB)), [(0, MIB), (4 * MIB, 5 * MIB), (9 * MIB, 10 * MIB)]);
+        assert_eq!(regions(10 * MIB, None), [(0, MIB), (9 * MIB, 10 * MIB)]);
+        assert_eq!(regions(MIB / 2, Some(1000)), [(0, MIB / 2)]);
+        assert_eq!(regions(MIB + 512, Some(MIB + 512)), [(0, MIB), (MIB, MIB + 512)]);
+    }
+
+    #[test]
+    fn ends_are_zero_until_commit_and_exact_after() {
+        let size = 4 * MIB as usize;
+        let disk = MemorySink::new(size, 0xa5);
+        let mut sink = disk.clone();
+        let mut unverified = Unverified::begin(&mut sink, Some(4 * MIB)).unwrap();
+        unverified.write_at(0, &vec![7; size]).unwrap();
+        let before = disk.contents();
+        assert!(before[..MIB as usize].iter().all(|b| *b == 0));
+        assert!(before[3 * MIB as usize..].iter().all(|b| *b == 0));
+        assert!(before[MIB as usize..3 * MIB as usize].iter().all(|b| *b == 7));
+        let (digest, actual) = expected(b"x");
+        unverified.verify(&digest, &actual, 1).unwrap().commit().unwrap();
+        assert_eq!(disk.contents(), vec![7; size]);
+        assert!(disk.is_committed());
+    }
+
+    #[test]
+    fn a_wrong_digest_leaves_the_ends_zero_and_names_both_values() {
+        let disk = MemorySink::new(4 * MIB as usize, 0xa5);
+        let mut sink = disk.clone();
+        let mut unverified = Unverified::begin(&mut sink, None).unwrap();
+        unverified.write_at(0, &[1; 4096]).unwrap();
+        let (digest, actual) = expected(b"other");
+        let Err(error) = unverified.verify(&digest, &[0; 32], 4096) else {
+            panic!("verified a wrong digest")
+        };
+        let text = error.to_string();
+        for part in ["sha256", &digest.hex(), &"0".repeat(64), "does not boot"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert_ne!(actual, [0; 32]);
+        assert!(disk.contents()[..MIB as usize].iter().all(|b| *b == 0));
+        assert!(!disk.is_committed());
+    }
+
+    #[test]
+    fn writing_beyond_the_disk_is_refused() {
+        let mut sink = MemorySink::new(2 * MIB as usize, 0);
+        let mut unverified = Unverified::begin(&mut sink, None).unwrap();
+        assert!(matches!(unverified.write_at(2 * MIB - 1, &[1, 2]), Err(Error::TooLarge { .. })));
+        assert!(matches!(unverified.zero_range(u64::MAX, 2), Err(Error::TooLarge { .. })));
+    }
+
+    #[test]
+    fn an_image_larger_than_the_disk_is_refused_before_a_write() {
+        let disk = MemorySink::new(2 * MIB as usize, 0xa5);
+        let mut sink = disk.clone();
+        assert!(matches!(Unverified::begin(&mut sink, Some(2 * MIB + 1)), Err(Error::TooLarge { .. })));
+        assert_eq!(disk.writes(), 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn any_writes_in_any_order_end_up_where_they_belong(
+            parts in proptest::collection::vec((0u64..3_000_000, 1u64..900_000, any::<bool>()), 1..12),
+            image in proptest::option::of(3_900_000u64..4_000_000),
+        ) {
+            let size = 4_000_000usize;
+            let disk = MemorySink::new(size, 0xa5);
+            let mut model = vec![0xa5u8; size];
+            model[..HELD as usize].fill(0);
+            model[size - HELD as usize..].fill(0);
+            let mut sink = disk.clone();
+            let mut unverified = Unverified::begin(&mut sink, image).unwrap();
+            if let Some(image) = image {
+                // An image covers its own end.
+                unverified.zero_range(image - HELD - 4096, HELD + 4096).unwrap();
+                model[(image - HELD - 4096) as usize..image as usize].fill(0);
+            }
+            for (i, (offset, length, zero)) in parts.into_iter().enumerate() {
+                let range = offset as usize..(offset + length) as usize;
+                let value = if zero { 0 } else { i as u8 + 1 };
+                if zero {
+                    unverified.zero_range(offset, length).unwrap();
+                } else {
+                    unverified.write_at(offset, &vec![value; length as usize]).unwrap();
+                }
+                model[range].fill(value);
+            }
+            let (digest, actual) = expected(b"x");
+            unverified.verify(&digest, &actual, 1).unwrap().commit().unwrap();
+            prop_assert!(disk.contents() == model);
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The threads of one pass over an image, and what flows between them.
+//!
+//! Network thread: fills chunks. Decoding thread: digests each chunk, then takes it apart into pieces of the disk.
+//! Calling thread: puts the pieces onto the disk. The channels are short and chunks come from a fixed pool, so the slowest
+//! stage sets the pace and memory stays what it is at the start. A stage that fails drops its ends of the channels, and
+//! the others hang up in turn; the first real reason wins.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use crate::buffer::{Buffer, Chunk, Pool, Slice};
+use crate::cancel::Cancel;
+use crate::digest::{Algorithm, Hasher};
+use crate::error::Error;
+use crate::hold_back::Unverified;
+use crate::progress::{Meter, Teller};
+use crate::source::Source;
+
+/// Chunks under way from the network to the decoder: enough to bridge a slow write, few enough to be cheap.
+const CHUNKS_UNDER_WAY: usize = 3;
+
+/// Pieces under way to the writer. Many small pieces share one chunk, so this is no memory bound; the pool is.
+const PIECES_UNDER_WAY: usize = 16;
+
+/// Chunks in the pool: those under way, one in each stage's hands, and those that queued pieces still refer to.
+pub(crate) const POOL: usize = CHUNKS_UNDER_WAY + 5;
+
+/// The most that is zeroed between two looks at the cancel flag.
+const ZERO_STEP: u64 = 256 * 1024 * 1024;
+
+/// How often a waiting writer looks at the cancel flag.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Why a stage ended early.
+pub(crate) enum Interrupt {
+    /// It failed.
+    Failed(Error),
+    /// The bytes so far are void: start over.
+    Restart(String),
+    /// A neighbour ended first and knows why.
+    HungUp,
+}
+
+impl From<Error> for Interrupt {
+    fn from(error: Error) -> Self {
+        Interrupt::Failed(error)
+    }
+}
+
+/// A part of the disk image.
+pub(crate) enum Piece {
+    Data { offset: u64, bytes: Slice },
+    Zero { offset: u64, length: u64 },
+}
+
+/// The decoder's way to the writer.
+pub(crate) struct Output<'a> {
+    pieces: &'a SyncSender<Piece>,
+}
+
+impl Output<'_> {
+    pub(crate) fn send(&self, piece: Piece) -> Result<(), Interrupt> {
+        self.pieces.send(piece).map_err(|_| Interrupt::HungUp)
+    }
+}
+
+/// Takes the published bytes apart into pieces of the disk.
+pub(crate) trait Decoder: Send {
+    /// The next bytes of the file. Chunks come in order and without gaps.
+    fn push(&mut self, chunk: &Chunk, out: &Output<'_>) -> Result<(), Interrupt>;
+    /// The file ended, after `length` bytes. Says the size of the disk image.
+    fn finish(self: Box<Self>, length: u64, out: &Output<'_>) -> Result<u64, Interrupt>;
+}
+
+/// What a pass over the whole file found.
+pub(crate) struct Passed {
+    pub(crate) digest: Vec<u8>,
+    pub(crate) published_bytes: u64,
+    pub(crate) virtual_size: u64,
+}
+
+enum Message {
+    Chunk(Chunk),
+    End,
+}
+
+/// A runtime for the network: one thread, whoever blocks on it.
+pub(crate) fn runtime() -> Result<Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|_| Error::Pipeline("no network runtime could be started"))
+}
+
+/// What one pass works with.
+pub(crate) struct Pass<'p> {
+    pub(crate) runtime: &'p Runtime,
+    pub(crate) pool: &'p Pool,
+    pub(crate) cancel: &'p Cancel,
+    pub(crate) meter: &'p Meter<'p>,
+    pub(crate) algorithm: Algorithm,
+}
+
+/// Streams the whole file through `decoder` **onto the disk**. `first` is its first chunk, already read.
+pub(crate) fn stream(
+    pass: &Pass<'_>,
+    source: &mut Source<'_>,
+    first: Buffer,
+    decoder: Box<dyn Decoder + '_>,
+    disk: &mut Unverified<'_>,
+) -> Result<Passed, Interrupt> {
+    scope(|scope| {
+        let (chunks, arriving) = sync_channel(CHUNKS_UNDER_WAY);
+        let (pieces, coming) = sync_channel(PIECES_UNDER_WAY);
+        let network = spawn(scope, "image-network", move || {
+            pass.runtime.block_on(receive(source, first, pass.pool, pass.cancel, &chunks))
+        })?;
+        let decoding = spawn(scope, "image-decode", move || decode(pass, decoder, &arriving, &pieces))?;
+        let written = write(disk, coming, pass);
+        let decoded = join(decoding);
+        let received = join(network);
+        // The writer knows best why it stopped, then the network; a decoder that fails is the reason for both.
+        first_reason(written, first_reason(decoded, received)).map(|((), (passed, ()))| passed)
+    })
+}
+
+/// Both results, or the first that is more than a hang-up.
+fn first_reason<A, B>(a: Result<A, Interrupt>, b: Result<B, Interrupt>) -> Result<(A, B), Interrupt> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(Interrupt::HungUp), Err(reason)) | (Err(reason), _) | (Ok(_), Err(reason)) => Err(reason),
+    }
+}
+
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, Interrupt> {
+    Builder::new()
+        .name(name.to_owned())
+        .spawn_scoped(scope, work)
+        .map_err(|_| Error::Pipeline("a thread could not be started").into())
+}
+
+fn join<T>(handle: ScopedJoinHandle<'_, Result<T, Interrupt>>) -> Result<T, Interrupt> {
+    handle.join().unwrap_or_else(|_| Err(Error::Pipeline("a thread panicked").into()))
+}
+
+async fn receive(
+    source: &mut Source<'_>,
+    first: Buffer,
+    pool: &Pool,
+    cancel: &Cancel,
+    chunks: &SyncSender<Message>,
+) -> Result<(), Interrupt> {
+    let mut buffer = first;
+    let mut offset = 0u64;
+    loop {
+        let last = !buffer.is_full();
+        let length = buffer.len() as u64;
+        if length > 0 {
+            // Blocking here is the back-pressure: this thread has nothing else to do, and TCP does the rest.
+            let chunk = Chunk { offset, bytes: Arc::new(buffer) };
+            chunks.send(Message::Chunk(chunk)).map_err(|_| Interrupt::HungUp)?;
+        }
+        offset += length;
+        if last {
+            return chunks.send(Message::End).map_err(|_| Interrupt::HungUp);
+        }
+        buffer = pool.take(cancel)?;
+        source.fill(&mut buffer).await?;
+    }
+}
+
+fn decode(
+    pass: &Pass<'_>,
+    mut decoder: Box<dyn Decoder + '_>,
+    arriving: &Receiver<Message>,
+    pieces: &SyncSender<Piece>,
+) -> Result<Passed, Interrupt> {
+    let mut hasher = Hasher::new(pass.algorithm);
+    let mut published_bytes = 0u64;
+    let out = Output { pieces };
+    loop {
+        match arriving.recv() {
+            Ok(Message::Chunk(chunk)) => {
+                hasher.update(&chunk.bytes);
+                published_bytes = chunk.end();
+                pass.meter.received(chunk.bytes.len() as u64);
+                decoder.push(&chunk, &out)?;
+            }
+            Ok(Message::End) => {
+                let virtual_size = decoder.finish(published_bytes, &out)?;
+                return Ok(Passed { digest: hasher.finish(), published_bytes, virtual_size });
+            }
+            Err(_) => return Err(Interrupt::HungUp),
+        }
+    }
+}
+
+/// Puts pieces onto the disk until the decoder hangs up. Whether it hung up at the end or in trouble is for the decoder
+/// to say.
+fn write(disk: &mut Unverified<'_>, coming: Receiver<Piece>, pass: &Pass<'_>) -> Result<(), Interrupt> {
+    let mut teller = pass.meter.teller();
+    let mut zeroes = Zeroes::default();
+    loop {
+        if pass.cancel.is_cancelled() {
+            return Err(Error::Cancelled.into());
+        }
+        teller.tell(disk.covered());
+        match coming.recv_timeout(TICK) {
+            Ok(Piece::Zero { offset, length }) => {
+                if let Some((offset, length)) = zeroes.add(offset, length) {
+                    zero(disk, offset, length, pass, &mut teller)?;
+                }
+            }
+            Ok(Piece::Data { offset, bytes }) => {
+                if let Some((offset, length)) = zeroes.take() {
+                    zero(disk, offset, length, pass, &mut teller)?;
+                }
+                disk.write_at(offset, &bytes)?;
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    if let Some((offset, length)) = zeroes.take() {
+        zero(disk, offset, length, pass, &mut teller)?;
+    }
+    teller.tell_now(disk.covered());
+    Ok(())
+}
+
+fn zero(
+    disk: &mut Unverified<'_>,
+    offset: u64,
+    length: u64,
+    pass: &Pass<'_>,
+    teller: &mut Teller<'_>,
+) -> Result<(), Interrupt> {
+    let mut at = offset;
+    let mut left = length;
+    while left > 0 {
+        if pass.cancel.is_cancelled() {
+            return Err(Error::Cancelled.into());
+        }
+        let step = left.min(ZERO_STEP);
+        disk.zero_range(at, step)?;
+        teller.tell(disk.covered());
+        at = at.saturating_add(step);
+        left -= step;
+    }
+    Ok(())
+}
+
+/// Joins neighbouring zero ranges into one command for the device.
+#[derive(Default)]
+struct Zeroes(Option<(u64, u64)>);
+
+impl Zeroes {
+    /// Adds a range; gives back an earlier one that it does not continue.
+    fn add(&mut self, offset: u64, length: u64) -> Option<(u64, u64)> {
+        match &mut self.0 {
+            Some((start, so_far)) if start.checked_add(*so_far) == Some(offset) && *so_far < ZERO_STEP => {
+                *so_far = so_far.saturating_add(length);
+                None
+            }
+            other => other.replace((offset, length)),
+        }
+    }
+
+    fn take(&mut self) -> Option<(u64, u64)> {
+        self.0.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_zero_ranges_become_one() {
+        let mut zeroes = Zeroes::default();
+        assert_eq!(zeroes.add(0, 10), None);
+        assert_eq!(zeroes.add(10, 5), None);
+        assert_eq!(zeroes.add(20, 5), Some((0, 15)));
+        assert_eq!(zeroes.take(), Some((20, 5)));
+        assert_eq!(zeroes.take(), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! What a caller says about an image and about the way to it. Plain data.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::{ExpectedDigest, Format};
+
+/// One image to put onto one disk.
+#[derive(Clone, Debug)]
+pub struct ImageRequest {
+    /// What the image is called in events, messages and logs (Ironic's image id, a file name). No credentials.
+    pub label: String,
+    /// Where it can be had, in order of preference: `http:`, `https:` or `file:` URLs of the same bytes.
+    pub sources: Vec<String>,
+    /// The digest that the published bytes must have.
+    pub digest: ExpectedDigest,
+    /// The declared format. An image that is something else is refused before a byte is written.
+    pub format: Format,
+    /// The complete value of the `Authorization` header, for HTTP sources. It is not sent on to another host.
+    pub authorization: Option<wire::Secret>,
+    /// Proxies for this image. The default takes those of the environment, as reqwest does.
+    pub proxies: Proxies,
+}
+
+/// Proxies by the scheme of the URL that is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// Proxy URL for `http:` sources.
+    pub http: Option<String>,
+    /// Proxy URL for `https:` sources.
+    pub https: Option<String>,
+    /// Comma-separated hosts and networks that are reached directly.
+    pub no_proxy: Option<String>,
+}
+
+/// The oldest TLS version that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    Tls12,
+    /// TLS 1.3 only.
+    Tls13,
+}
+
+impl FromStr for TlsVersion {
+    type Err = String;
+
+    /// Accepts `1.2` and `1.3`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "1.2" => Ok(TlsVersion::Tls12),
+            "1.3" => Ok(TlsVersion::Tls13),
+            _ => Err(format!("unknown TLS version {text:?}: use 1.2 or 1.3")),
+        }
+    }
+}
+
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TlsVersion::Tls12 => "1.2",
+            TlsVersion::Tls13 => "1.3",
+        })
+    }
+}
+
+/// A TLS client certificate, both files PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// How to talk to servers and how patient to be. The defaults are Ironic's (data plane 1.3, 1.4).
+#[derive(Clone, Debug)]
+pub struct Transport {
+    /// PEM file with the authorities to trust; without it, the system's bundle ([`crate::SYSTEM_CA_FILE`]).
+    pub ca_file: Option<PathBuf>,
+    /// Accept any server certificate.
+    pub insecure: bool,
+    /// The oldest TLS version to speak.
+    pub minimum_tls: TlsVersion,
+    /// Limit for connecting, for an answer to begin, and for each read of a body; not for the whole transfer.
+    pub connect_timeout: Duration,
+    /// Tries in a row that may fail without progress before a source is given up; at least 1.
+    pub attempts: u32,
+    /// Wait between two tries.
+    pub retry_interval: Duration,
+    /// Certificate to show to servers that ask for one.
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self {
+            ca_file: None,
+            insecure: false,
+            minimum_tls: TlsVersion::default(),
+            connect_timeout: Duration::from_secs(60),
+            attempts: 10,
+            retry_interval: Duration::from_secs(10),
+            client_certificate: None,
+        }
+    }
+}
+
+/// What a successful write did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// Bytes of the image as published: what was downloaded and digested.
+    pub published_bytes: u64,
+    /// Size of the disk image in bytes: what of the disk now equals the image.
+    pub virtual_size: u64,
+    /// The digest, as `algorithm:hex`.
+    pub digest: String,
+    /// The source that delivered the last byte, without credentials.
+    pub source: String,
+    /// How often a broken transfer was taken up where it broke.
+    pub resumed: u32,
+    /// How often the write had to start over from the first byte.
+    pub restarted: u32,
+    /// Bytes written to the disk as data.
+    pub data_bytes: u64,
+    /// Bytes of the disk zeroed as ranges.
+    pub zeroed_bytes: u64,
+    /// Wall time in seconds.
+    pub seconds: f64,
+}

@@ -1,0 +1,144 @@
+//! A block device as a sink: direct I/O for what is aligned, read-modify-write of single sectors for what is not.
+
+use std::io;
+use std::path::Path;
+
+use sys::{AlignedBuffer, BlockDevice};
+
+use super::BlockSink;
+use crate::error::Error;
+
+/// Memory for data that can not go to the device from where it lies.
+const BOUNCE: usize = 256 * 1024;
+
+/// A disk, opened exclusively. **What is written here is on the disk at once.**
+#[derive(Debug)]
+pub struct DeviceSink {
+    device: BlockDevice,
+    bounce: Option<AlignedBuffer>,
+}
+
+impl DeviceSink {
+    /// Opens a block device for itself. Changes nothing yet. The caller has checked that this disk may be written.
+    ///
+    /// # Errors
+    /// [`Error::OpenDisk`]: no block device, or in use (mounted, swapped on, part of an array).
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        BlockDevice::open(path)
+            .map(|device| Self { device, bounce: None })
+            .map_err(|source| Error::OpenDisk { path: path.to_owned(), source })
+    }
+
+    fn sector(&self) -> u64 {
+        u64::from(self.device.logical_sector_size())
+    }
+
+    /// Writes `data`, which lies inside one sector, by reading that sector first.
+    fn patch(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let sector = self.sector();
+        let within = usize::try_from(offset % sector).map_err(io::Error::other)?;
+        let mut buffer = AlignedBuffer::new(usize::try_from(sector).map_err(io::Error::other)?);
+        let start = offset - offset % sector;
+        self.device.read_at(start, &mut buffer)?;
+        buffer.get_mut(within..within + data.len()).ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(data);
+        self.device.write_at(start, &buffer)
+    }
+
+    /// Writes whole sectors, through aligned memory where `data` is not aligned itself.
+    fn write_sectors(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.device.is_aligned(offset, data) {
+            return self.device.write_at(offset, data);
+        }
+        let bounce = self.bounce.get_or_insert_with(|| AlignedBuffer::new(BOUNCE));
+        let mut at = offset;
+        for part in data.chunks(BOUNCE) {
+            let space = bounce.get_mut(..part.len()).ok_or(io::ErrorKind::InvalidInput)?;
+            space.copy_from_slice(part);
+            self.device.write_at(at, space)?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Splits a range into the part before the first whole sector, the whole sectors, and what remains.
+fn split(offset: u64, length: u64, sector: u64) -> (u64, u64, u64) {
+    let to_boundary = (sector - offset % sector) % sector;
+    let before = to_boundary.min(length);
+    let whole = (length - before) / sector * sector;
+    (before, whole, length - before - whole)
+}
+
+impl BlockSink for DeviceSink {
+    fn size(&self) -> u64 {
+        self.device.size()
+    }
+
+    fn logical_sector_size(&self) -> u32 {
+        self.device.logical_sector_size()
+    }
+
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let (before, whole, after) = split(offset, data.len() as u64, self.sector());
+        // Each part is no longer than `data`, so it fits a usize.
+        let (first, rest) = data.split_at(usize::try_from(before).map_err(io::Error::other)?);
+        let (middle, last) = rest.split_at(usize::try_from(whole).map_err(io::Error::other)?);
+        if before > 0 {
+            self.patch(offset, first)?;
+        }
+        if whole > 0 {
+            self.write_sectors(offset + before, middle)?;
+        }
+        if after > 0 {
+            self.patch(offset + before + whole, last)?;
+        }
+        Ok(())
+    }
+
+    fn zero_range(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        let (before, whole, after) = split(offset, length, self.sector());
+        if before > 0 {
+            self.patch(offset, &vec![0; usize::try_from(before).map_err(io::Error::other)?])?;
+        }
+        if whole > 0 {
+            self.device.zero_range(offset + before, whole)?;
+        }
+        if after > 0 {
+            self.patch(offset + before + whole, &vec![0; usize::try_from(after).map_err(io::Error::other)?])?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.device.flush()
+    }
+
+    fn committed(&mut self) {
+        let device = self.device.path().display();
+        if let Err(error) = self.device.drop_cache() {
+            tracing::warn!(%device, %error, "dropping the disk's cache failed");
+        }
+        match self.device.reread_partitions() {
+            Ok(()) => tracing::info!(%device, "partition table re-read"),
+            // A loop device, or a kernel without partition support: nothing to re-read.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                tracing::info!(%device, "the kernel keeps no partitions for this disk");
+            }
+            Err(error) => tracing::warn!(%device, %error, "re-reading the partition table failed"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_split_at_sector_boundaries() {
+        assert_eq!(split(0, 4096, 4096), (0, 4096, 0));
+        assert_eq!(split(512, 4096, 4096), (3584, 0, 512));
+        assert_eq!(split(1, 2, 4096), (2, 0, 0));
+        assert_eq!(split(4096, 5000, 4096), (0, 4096, 904));
+        assert_eq!(split(100, 0, 512), (0, 0, 0));
+    }
+}

@@ -1,0 +1,34 @@
+//! Where a disk image goes: the one trait between this crate and a disk.
+
+mod device;
+mod memory;
+
+use std::io;
+
+pub use device::DeviceSink;
+pub use memory::{MemorySink, NullSink};
+
+/// Something with the shape of a disk.
+///
+/// Offsets and lengths are in bytes, need no alignment, and lie below [`BlockSink::size`]. Calls come from one thread, in any
+/// order of offsets.
+pub trait BlockSink: Send {
+    /// Size in bytes.
+    fn size(&self) -> u64;
+
+    /// Logical sector size in bytes.
+    fn logical_sector_size(&self) -> u32;
+
+    /// **Writes** all of `data` at `offset`.
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// **Zeroes** a range: reads return zeroes afterwards, whatever was there before.
+    fn zero_range(&mut self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Returns once everything written is on stable storage.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Called once after the whole image, head included, is written and flushed: the place to have the kernel read the new
+    /// partition table. Does nothing unless overridden; what fails here is logged there, for the image is in place.
+    fn committed(&mut self) {}
+}

@@ -1,0 +1,186 @@
+//! One HTTP request at a time: asking for an image or a part of it, and judging the answer.
+//!
+//! No retries here; [`super::Source`] decides what a failure means.
+
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE,
+    LAST_MODIFIED, RANGE,
+};
+use reqwest::{Client, Response, StatusCode, Url};
+
+use super::{Attempt, shown};
+use crate::error::{Error, is_fatal_status};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Everything.
+    All,
+    /// Everything from this offset on.
+    From(u64),
+    #[allow(dead_code)] // asked for by the qcow2 reader
+    /// This offset, this many bytes (at least 1).
+    Part(u64, u64),
+}
+
+/// What the image was when it was first opened: what a resumed transfer must match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) total: Option<u64>,
+    /// Strong ETag, else Last-Modified.
+    pub(crate) validator: Option<HeaderValue>,
+}
+
+/// A successful answer whose body is still to come.
+pub(crate) struct Answer {
+    pub(crate) response: Response,
+    pub(crate) identity: Identity,
+}
+
+/// Sends one GET. `known` is the image's identity from an earlier answer *of this URL*, for `If-Range`.
+pub(crate) async fn get(
+    client: &Client,
+    url: &Url,
+    authorization: Option<&HeaderValue>,
+    wanted: Wanted,
+    known: Option<&Identity>,
+) -> Result<Answer, Attempt> {
+    let mut request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+    if let Some(value) = authorization {
+        request = request.header(AUTHORIZATION, value.clone());
+    }
+    let (first, last) = match wanted {
+        Wanted::All => (0, None),
+        Wanted::From(first) => (first, None),
+        Wanted::Part(first, length) => (first, Some(first.saturating_add(length.max(1)) - 1)),
+    };
+    if wanted != Wanted::All {
+        request =
+            request.header(RANGE, format!("bytes={first}-{}", last.map_or(String::new(), |n| n.to_string())));
+        if let Some(validator) = known.and_then(|known| known.validator.clone()) {
+            request = request.header(IF_RANGE, validator);
+        }
+    }
+    let response = request.send().await.map_err(|error| {
+        Attempt::Retry(Error::Fetch { url: shown(url), offset: first, source: error.without_url() })
+    })?;
+    judge(response, url, wanted, first, last)
+}
+
+fn judge(
+    response: Response,
+    url: &Url,
+    wanted: Wanted,
+    first: u64,
+    last: Option<u64>,
+) -> Result<Answer, Attempt> {
+    let status = response.status();
+    let headers = response.headers();
+    let answer = |reason: String| Error::Answer { url: shown(url), reason };
+    if let Some(encoding) = headers.get(CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return Err(Attempt::GiveUp(answer(format!(
+            "the server sends it with content encoding {encoding:?}, but the digest is over the published bytes: serve it as it is"
+        ))));
+    }
+    match (wanted, status) {
+        (Wanted::All, StatusCode::OK) => {
+            let identity = Identity { total: response.content_length(), validator: validator(headers) };
+            Ok(Answer { response, identity })
+        }
+        (Wanted::From(_) | Wanted::Part(..), StatusCode::PARTIAL_CONTENT) => {
+            let range =
+                headers.get(CONTENT_RANGE).and_then(|v| v.to_str().ok()).and_then(ContentRange::parse);
+            let Some(range) = range else {
+                return Err(Attempt::GiveUp(answer("the server's Content-Range can not be read".to_owned())));
+            };
+            let end_fits = match last {
+                // A part may be shorter only where the image ends.
+                Some(last) => {
+                    range.last == last || range.total.is_some_and(|t| range.last == t - 1 && t <= last)
+                }
+                None => range.total.is_none_or(|total| range.last == total - 1),
+            };
+            if range.first != first || !end_fits {
+                return Err(Attempt::GiveUp(answer(format!(
+                    "asked for bytes from {first}, the server sends {} to {}",
+                    range.first, range.last
+                ))));
+            }
+            let identity = Identity { total: range.total, validator: validator(headers) };
+            Ok(Answer { response, identity })
+        }
+        // The whole image instead of a part: it changed (If-Range), or the server knows no ranges.
+        (Wanted::From(_) | Wanted::Part(..), StatusCode::OK) => {
+            Err(Attempt::Restart("the server sends the image from its start".to_owned()))
+        }
+        (
+            Wanted::From(_) | Wanted::Part(..),
+            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PRECONDITION_FAILED,
+        ) => Err(Attempt::Restart(format!("the server answered {status}"))),
+        _ => {
+            let error = Error::Status { url: shown(url), status: status.as_u16() };
+            Err(if is_fatal_status(status.as_u16()) { Attempt::GiveUp(error) } else { Attempt::Retry(error) })
+        }
+    }
+}
+
+/// What proves that two answers are of the same bytes: RFC 9110 section 13.1.5 wants a strong ETag or a date.
+fn validator(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers
+        .get(ETAG)
+        .filter(|tag| tag.as_bytes().starts_with(b"\""))
+        .or_else(|| headers.get(LAST_MODIFIED))
+        .cloned()
+}
+
+/// `Content-Range: bytes FIRST-LAST/TOTAL` (RFC 9110 section 14.4).
+#[derive(Debug, PartialEq, Eq)]
+struct ContentRange {
+    first: u64,
+    last: u64,
+    total: Option<u64>,
+}
+
+impl ContentRange {
+    fn parse(text: &str) -> Option<Self> {
+        let (span, total) = text.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
+        let (first, last) = span.split_once('-')?;
+        let total = match total {
+            "*" => None,
+            total => Some(total.parse().ok()?),
+        };
+        let range = Self { first: first.parse().ok()?, last: last.parse().ok()?, total };
+        let sane = range.first <= range.last && range.total.is_none_or(|total| range.last < total);
+        sane.then_some(range)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges_are_read_or_refused() {
+        let range = |first, last, total| Some(ContentRange { first, last, total });
+        assert_eq!(ContentRange::parse("bytes 5-9/10"), range(5, 9, Some(10)));
+        assert_eq!(ContentRange::parse("bytes 0-0/*"), range(0, 0, None));
+        for bad in
+            ["bytes 9-5/10", "bytes 0-10/10", "bytes */10", "items 0-1/2", "bytes 0-1", "", "bytes -1-2/3"]
+        {
+            assert_eq!(ContentRange::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_strong_tags_and_dates_validate() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(validator(&headers), None);
+        headers.insert(LAST_MODIFIED, HeaderValue::from_static("Fri, 20 Nov 2026 10:00:00 GMT"));
+        headers.insert(ETAG, HeaderValue::from_static("W/\"weak\""));
+        assert_eq!(validator(&headers), headers.get(LAST_MODIFIED).cloned());
+        headers.insert(ETAG, HeaderValue::from_static("\"strong\""));
+        assert_eq!(validator(&headers), headers.get(ETAG).cloned());
+    }
+}

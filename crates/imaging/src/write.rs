@@ -1,0 +1,229 @@
+//! The story of one image: open, guard, stream, verify, commit; and over again where the source can not be resumed.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use events::{EventKind, Events, Phase};
+use tokio::runtime::Runtime;
+
+use crate::buffer::{Buffer, CHUNK, Chunk, Pool};
+use crate::cancel::Cancel;
+use crate::error::Error;
+use crate::format::{Detected, Format};
+use crate::hold_back::Unverified;
+use crate::pipeline::{self, Decoder, Interrupt, Output, POOL, Pass};
+use crate::progress::{self, Meter};
+use crate::raw;
+use crate::request::{ImageRequest, Transport, Written};
+use crate::sink::BlockSink;
+use crate::source::Source;
+
+/// **Overwrites the disk behind `sink` with an image.** Blocks until the image is verified and durable on the disk, or
+/// failed.
+///
+/// Everything that can be known before a byte is written is checked before a byte is written: the source answers, the
+/// format is the declared one and breaks no rule, the image fits. Then the first and last MiB of the disk are zeroed, the
+/// image is streamed, and only when its digest matches are its first and last MiB written.
+///
+/// Progress goes to `events`: phases open, write, verify, commit, with `Retrying` where a transfer broke, and one `Failed`
+/// at the end of a failed write.
+///
+/// # Errors
+/// See [`Error::kind`]. Where [`Error::left_disk_unbootable`] says so, the disk was touched, and both its ends are zero.
+pub fn write_image(
+    request: &ImageRequest,
+    transport: &Transport,
+    mut sink: Box<dyn BlockSink>,
+    events: &Events,
+    cancel: &Cancel,
+) -> Result<Written, Error> {
+    let job = Job { request, transport, events, cancel, started: Instant::now() };
+    job.run(sink.as_mut()).inspect_err(|error| {
+        let message = error.report();
+        tracing::error!(image = request.label, error = message, "writing the image failed");
+        events.emit(EventKind::Failed { phase: error.phase(), message });
+    })
+}
+
+struct Job<'a> {
+    request: &'a ImageRequest,
+    transport: &'a Transport,
+    events: &'a Events,
+    cancel: &'a Cancel,
+    started: Instant,
+}
+
+impl Job<'_> {
+    fn run(&self, sink: &mut dyn BlockSink) -> Result<Written, Error> {
+        let mut source = Source::new(
+            &self.request.sources,
+            self.request.authorization.as_ref(),
+            &self.request.proxies,
+            self.transport,
+            self.events,
+            self.cancel,
+        )?;
+        let runtime = pipeline::runtime()?;
+        let result = self.until_done(&runtime, &mut source, sink);
+        // A name lookup that hangs must not hold up the answer.
+        drop(source);
+        runtime.shutdown_background();
+        result
+    }
+
+    fn until_done(
+        &self,
+        runtime: &Runtime,
+        source: &mut Source<'_>,
+        sink: &mut dyn BlockSink,
+    ) -> Result<Written, Error> {
+        let mut touched = false;
+        let mut restarted = 0;
+        loop {
+            let error = match self.once(runtime, source, sink, &mut touched) {
+                Ok(written) => return Ok(Written { restarted, ..written }),
+                Err(Interrupt::Failed(error)) => error,
+                Err(Interrupt::HungUp) => Error::Pipeline("a stage ended without a reason"),
+                Err(Interrupt::Restart(reason)) if restarted + 1 < self.transport.attempts => {
+                    restarted += 1;
+                    source.restart();
+                    match self.before_restart(&reason, restarted) {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    }
+                }
+                Err(Interrupt::Restart(_)) => Error::Unresumable { url: source.name(), restarts: restarted },
+            };
+            return Err(if touched { error.unbootable() } else { error });
+        }
+    }
+
+    /// Says that the write starts over, and waits as before any other try.
+    fn before_restart(&self, reason: &str, restarts: u32) -> Result<(), Error> {
+        let delay = self.transport.retry_interval;
+        let reason = format!("the transfer can not be resumed ({reason}), the write starts over");
+        tracing::warn!(image = self.request.label, reason, restarts, "write starts over");
+        self.events.emit(EventKind::Retrying {
+            phase: Phase::Write,
+            reason,
+            attempt: restarts + 1,
+            attempts: self.transport.attempts,
+            delay_seconds: delay.as_secs_f64(),
+            resume_at: 0,
+        });
+        let until = Instant::now() + delay;
+        while Instant::now() < until {
+            if self.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            sleep(Duration::from_millis(100).min(until.saturating_duration_since(Instant::now())));
+        }
+        Ok(())
+    }
+
+    /// One pass, from the first byte.
+    fn once(
+        &self,
+        runtime: &Runtime,
+        source: &mut Source<'_>,
+        sink: &mut dyn BlockSink,
+        touched: &mut bool,
+    ) -> Result<Written, Interrupt> {
+        let pool = Pool::new(POOL, CHUNK);
+        let opening = progress::start(self.events, Phase::Open, source.name());
+        let total = runtime.block_on(source.open())?;
+        let mut first = pool.take(self.cancel)?;
+        runtime.block_on(source.fill(&mut first))?;
+        let plan = self.guard(total, &first, sink.size())?;
+        tracing::info!(
+            image = self.request.label,
+            source = source.name(),
+            format = %self.request.format,
+            published_bytes = total,
+            virtual_size = plan.virtual_size,
+            "image opened"
+        );
+        opening.finish(total);
+
+        let writing = progress::start(self.events, Phase::Write, self.request.label.clone());
+        *touched = true;
+        let mut disk = Unverified::begin(sink, plan.virtual_size)?;
+        let meter = Meter::new(self.events, total);
+        let pass = Pass {
+            runtime,
+            pool: &pool,
+            cancel: self.cancel,
+            meter: &meter,
+            algorithm: self.request.digest.algorithm(),
+        };
+        let passed = pipeline::stream(&pass, source, first, plan.decoder, &mut disk)?;
+        writing.finish(Some(passed.published_bytes));
+
+        let verifying = progress::start(self.events, Phase::Verify, self.request.digest.to_string());
+        let verified = disk.verify(&self.request.digest, &passed.digest, passed.published_bytes)?;
+        verifying.finish(Some(passed.published_bytes));
+
+        let committing = progress::start(self.events, Phase::Commit, self.request.label.clone());
+        let committed = verified.commit()?;
+        committing.finish(None);
+
+        let written = Written {
+            published_bytes: passed.published_bytes,
+            virtual_size: passed.virtual_size,
+            digest: self.request.digest.to_string(),
+            source: source.name(),
+            resumed: source.resumed(),
+            restarted: 0,
+            data_bytes: committed.data_bytes,
+            zeroed_bytes: committed.zeroed_bytes,
+            seconds: self.started.elapsed().as_secs_f64(),
+        };
+        tracing::info!(
+            image = self.request.label,
+            published_bytes = written.published_bytes,
+            virtual_size = written.virtual_size,
+            digest = written.digest,
+            seconds = written.seconds,
+            "image written and verified"
+        );
+        Ok(written)
+    }
+
+    /// Refuses what can be refused before a byte is written.
+    fn guard(&self, total: Option<u64>, first: &Buffer, disk: u64) -> Result<Plan, Error> {
+        if first.is_empty() {
+            return Err(Error::Empty);
+        }
+        let detected = Format::detect(first);
+        if detected != Detected::Known(self.request.format) {
+            return Err(Error::Format { declared: self.request.format, detected });
+        }
+        match self.request.format {
+            Format::Raw => {
+                if let Some(image) = total.filter(|image| *image > disk) {
+                    return Err(Error::TooLarge { image, disk });
+                }
+                Ok(Plan { virtual_size: total, decoder: Box::new(Raw) })
+            }
+            Format::Qcow2 => Err(Error::Qcow2 { offset: 0, source: crate::Qcow2Error::NotYet }),
+        }
+    }
+}
+
+/// How an image goes onto the disk.
+struct Plan {
+    virtual_size: Option<u64>,
+    decoder: Box<dyn Decoder>,
+}
+
+struct Raw;
+
+impl Decoder for Raw {
+    fn push(&mut self, chunk: &Chunk, out: &Output<'_>) -> Result<(), Interrupt> {
+        raw::push(chunk, out)
+    }
+
+    fn finish(self: Box<Self>, length: u64, _out: &Output<'_>) -> Result<u64, Interrupt> {
+        Ok(length)
+    }
+}

@@ -1,0 +1,313 @@
+//! A small HTTP server with faults, and what the tests of this crate share.
+#![allow(dead_code, missing_docs, clippy::cast_possible_truncation)]
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use imaging::{Cancel, Error, ExpectedDigest, Format, ImageRequest, MemorySink, Proxies, Transport, Written};
+use sha2::Digest;
+
+pub const MIB: usize = 1 << 20;
+
+/// What goes wrong with one request. Offsets are of the image, so that they mean the same in a resumed transfer.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// No fault: serves this request properly, for faults that come later.
+    None,
+    /// Hangs up before this byte.
+    Cut(u64),
+    /// Sends this byte inverted.
+    Flip(u64),
+    /// Stops sending before this byte, but keeps the connection for a while.
+    Stall(u64, Duration),
+    /// Answers with this status.
+    Status(u16),
+    /// Announces this many bytes more than it has, and hangs up at the end.
+    Longer(u64),
+    /// Announces a content encoding.
+    Encoded(&'static str),
+    /// From this request on the image is another one, with another ETag.
+    Replace(Arc<Vec<u8>>),
+    /// Sends a Content-Range that starts elsewhere.
+    WrongRange,
+    /// Sends no Content-Length.
+    Unannounced,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub range: Option<String>,
+    pub if_range: Option<String>,
+    pub authorization: Option<String>,
+    pub accept_encoding: Option<String>,
+}
+
+pub trait Content: Send + Sync {
+    fn len(&self) -> u64;
+    fn read(&self, offset: u64, space: &mut [u8]);
+}
+
+impl Content for Vec<u8> {
+    fn len(&self) -> u64 {
+        Vec::len(self) as u64
+    }
+    fn read(&self, offset: u64, space: &mut [u8]) {
+        let start = offset as usize;
+        space.copy_from_slice(&self[start..start + space.len()]);
+    }
+}
+
+struct State {
+    content: Arc<dyn Content>,
+    etag: Option<String>,
+    ranges: bool,
+    faults: VecDeque<Fault>,
+    seen: Vec<Seen>,
+}
+
+#[derive(Clone)]
+pub struct Server {
+    port: u16,
+    state: Arc<Mutex<State>>,
+    sent: Arc<AtomicU64>,
+}
+
+impl Server {
+    pub fn new(content: impl Content + 'static) -> Self {
+        Self::start(Arc::new(content), true, Some("\"one\"".into()))
+    }
+
+    pub fn without_ranges(content: impl Content + 'static) -> Self {
+        Self::start(Arc::new(content), false, Some("\"one\"".into()))
+    }
+
+    pub fn without_etag(content: impl Content + 'static) -> Self {
+        Self::start(Arc::new(content), true, None)
+    }
+
+    fn start(content: Arc<dyn Content>, ranges: bool, etag: Option<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = State { content, etag, ranges, faults: VecDeque::new(), seen: Vec::new() };
+        let server = Self { port, state: Arc::new(Mutex::new(state)), sent: Arc::default() };
+        let serving = server.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let serving = serving.clone();
+                std::thread::spawn(move || serving.serve(stream));
+            }
+        });
+        server
+    }
+
+    /// Queues faults, one for each request to come.
+    pub fn faults(self, faults: impl IntoIterator<Item = Fault>) -> Self {
+        self.state.lock().unwrap().faults.extend(faults);
+        self
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/image", self.port)
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.state.lock().unwrap().seen.clone()
+    }
+
+    /// Body bytes sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::SeqCst)
+    }
+
+    fn serve(&self, mut stream: TcpStream) {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut seen = Seen { range: None, if_range: None, authorization: None, accept_encoding: None };
+        let mut line = String::new();
+        while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
+            if let Some((name, value)) = line.split_once(':') {
+                let value = Some(value.trim().to_owned());
+                match name.to_ascii_lowercase().as_str() {
+                    "range" => seen.range = value,
+                    "if-range" => seen.if_range = value,
+                    "authorization" => seen.authorization = value,
+                    "accept-encoding" => seen.accept_encoding = value,
+                    _ => {}
+                }
+            }
+            line.clear();
+        }
+        let (fault, content, etag, ranges) = {
+            let mut state = self.state.lock().unwrap();
+            state.seen.push(seen.clone());
+            let fault = state.faults.pop_front().unwrap_or(Fault::None);
+            if let Fault::Replace(other) = &fault {
+                state.content = Arc::new(Vec::clone(other));
+                state.etag = Some("\"two\"".into());
+            }
+            (fault, Arc::clone(&state.content), state.etag.clone(), state.ranges)
+        };
+        let _ = self.answer(&mut stream, &seen, &fault, &*content, etag.as_deref(), ranges);
+    }
+
+    fn answer(
+        &self,
+        stream: &mut TcpStream,
+        seen: &Seen,
+        fault: &Fault,
+        content: &dyn Content,
+        etag: Option<&str>,
+        ranges: bool,
+    ) -> std::io::Result<()> {
+        if let Fault::Status(status) = fault {
+            return write!(stream, "HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+        let total = content.len();
+        let fresh = seen.if_range.as_deref().is_none_or(|tag| Some(tag) == etag);
+        let range = seen.range.as_deref().filter(|_| ranges && fresh).map(|range| {
+            let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+            let last = last.parse::<u64>().map_or(total - 1, |last| last.min(total - 1));
+            (first.parse::<u64>().unwrap(), last)
+        });
+        if range.is_some_and(|(first, _)| first >= total) {
+            return write!(
+                stream,
+                "HTTP/1.1 416 x\r\nContent-Range: bytes */{total}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+        }
+        let (first, end) = range.map_or((0, total), |(first, last)| (first, last + 1));
+        let mut head = match range {
+            Some((first, last)) => {
+                let first = if matches!(fault, Fault::WrongRange) { first + 1 } else { first };
+                format!("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {first}-{last}/{total}\r\n")
+            }
+            None => "HTTP/1.1 200 OK\r\n".to_owned(),
+        };
+        match fault {
+            Fault::Longer(more) => head += &format!("Content-Length: {}\r\n", end - first + more),
+            Fault::Unannounced => {}
+            _ => head += &format!("Content-Length: {}\r\n", end - first),
+        }
+        if let Fault::Encoded(encoding) = fault {
+            head += &format!("Content-Encoding: {encoding}\r\n");
+        }
+        if let Some(etag) = etag {
+            head += &format!("ETag: {etag}\r\n");
+        }
+        if ranges {
+            head += "Accept-Ranges: bytes\r\n";
+        }
+        stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes())?;
+        let mut buffer = vec![0u8; 128 * 1024];
+        let mut at = first;
+        while at < end {
+            let mut stop = end.min(at + buffer.len() as u64);
+            let mut stall = None;
+            match fault {
+                Fault::Cut(cut) if *cut <= at => return Ok(()),
+                Fault::Cut(cut) => stop = stop.min(*cut),
+                Fault::Stall(from, time) if *from <= at => stall = Some(*time),
+                Fault::Stall(from, _) => stop = stop.min(*from),
+                _ => {}
+            }
+            if let Some(time) = stall {
+                std::thread::sleep(time);
+                return Ok(());
+            }
+            let space = &mut buffer[..(stop - at) as usize];
+            content.read(at, space);
+            if let Fault::Flip(byte) = fault
+                && (at..stop).contains(byte)
+            {
+                space[(byte - at) as usize] ^= 0xff;
+            }
+            stream.write_all(space)?;
+            self.sent.fetch_add(space.len() as u64, Ordering::SeqCst);
+            at = stop;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that look like a disk: data, runs of zeroes of many lengths, data again.
+pub fn disk_image(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut image = Vec::with_capacity(length + 8);
+    while image.len() < length {
+        let run = (next() % 300_000) as usize + 1;
+        match next() % 3 {
+            0 => image.resize(image.len() + run, 0),
+            1 => image.extend((0..run).map(|i| (i % 251) as u8 | 1)),
+            _ => (0..run / 8).for_each(|_| image.extend_from_slice(&next().to_le_bytes())),
+        }
+    }
+    image.truncate(length);
+    image
+}
+
+pub fn sha256(bytes: &[u8]) -> ExpectedDigest {
+    ExpectedDigest::from_parts("sha256", &hex::encode(sha2::Sha256::digest(bytes))).unwrap()
+}
+
+pub fn request(url: String, published: &[u8], format: Format) -> ImageRequest {
+    ImageRequest {
+        label: "test-image".into(),
+        sources: vec![url],
+        digest: sha256(published),
+        format,
+        authorization: None,
+        proxies: Proxies::default(),
+    }
+}
+
+/// Impatient, so that tests are quick.
+pub fn transport() -> Transport {
+    Transport {
+        connect_timeout: Duration::from_millis(1500),
+        attempts: 3,
+        retry_interval: Duration::from_millis(20),
+        ..Transport::default()
+    }
+}
+
+pub fn write(request: &ImageRequest, disk: &MemorySink) -> Result<Written, Error> {
+    write_with(request, disk, &events::Events::default())
+}
+
+pub fn write_with(
+    request: &ImageRequest,
+    disk: &MemorySink,
+    events: &events::Events,
+) -> Result<Written, Error> {
+    imaging::write_image(request, &transport(), Box::new(disk.clone()), events, &Cancel::new())
+}
+
+/// Panics unless the disk equals the image, followed by `fill` up to its last MiB, followed by zeroes.
+pub fn assert_disk(disk: &MemorySink, image: &[u8], fill: u8) {
+    let contents = disk.contents();
+    let tail = contents.len() - MIB;
+    // Not assert_eq: nobody reads megabytes of difference.
+    let first = contents.iter().zip(image).position(|(a, b)| a != b);
+    assert_eq!(first, None, "first byte that differs from the image");
+    for (at, byte) in contents.iter().enumerate().skip(image.len()) {
+        let expected = if at >= tail || at < MIB { 0 } else { fill };
+        assert_eq!(*byte, expected, "byte {at} beyond the image");
+    }
+}
+
+/// Panics unless both ends of the disk are zero.
+pub fn assert_unbootable(disk: &MemorySink) {
+    let contents = disk.contents();
+    assert!(contents[..MIB].iter().all(|b| *b == 0), "the head was written");
+    assert!(contents[contents.len() - MIB..].iter().all(|b| *b == 0), "the tail was written");
+    assert!(!disk.is_committed());
+}
