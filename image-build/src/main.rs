@@ -72,8 +72,6 @@ struct BuildArguments {
     cache: Option<PathBuf>,
     #[arg(long, env = "XDG_CACHE_HOME", hide = true)]
     xdg_cache_home: Option<PathBuf>,
-    #[arg(long, env = "HOME", hide = true)]
-    home: Option<PathBuf>,
     /// Which drivers go in, with all that they depend on.
     #[arg(long, value_enum, default_value_t = Profile::Server, value_name = "PROFILE")]
     modules: Profile,
@@ -141,7 +139,7 @@ fn build(arguments: BuildArguments) -> Result<String, Error> {
         let below = arguments
             .xdg_cache_home
             .filter(|path| path.is_absolute())
-            .or(arguments.home.map(|home| home.join(".cache")));
+            .or(std::env::home_dir().map(|home| home.join(".cache")));
         below.map(|below| below.join("ferric-image"))
     });
     let cache = cache.ok_or_else(|| {

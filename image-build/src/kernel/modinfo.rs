@@ -51,6 +51,13 @@ impl ModInfo {
     }
 }
 
+/// What a module asks the kernel for by name when it is used (`request_module`), and no `.modinfo` says. In a ramdisk
+/// without modprobe nobody would answer, so it is written down as a soft dependency.
+///
+/// vfat: the code page of its short names and the character set of its long ones (kernel configuration
+/// `FAT_DEFAULT_CODEPAGE`, `FAT_DEFAULT_IOCHARSET`: 437 and ascii in Debian, 437 and iso8859-1 in Ubuntu).
+pub const UNSAID: &[(&str, &str)] = &[("vfat", "pre: nls_cp437 nls_ascii nls_iso8859_1")];
+
 /// Names in `modules.builtin.modinfo` that need no module: builtin modules and their aliases, normalized.
 pub fn builtin_names(builtin: &str, builtin_modinfo: &[u8]) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = builtin.lines().map(name_of_path).collect();

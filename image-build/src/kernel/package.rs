@@ -13,7 +13,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::deb::{self, PassingFile};
-use super::modinfo::{ModInfo, builtin_names, name_of_path};
+use super::modinfo::{ModInfo, UNSAID, builtin_names, name_of_path};
 use crate::elf::Elf;
 use crate::progress::Talk;
 use crate::{Error, Result};
@@ -193,6 +193,11 @@ impl Gathered {
         let order = String::from_utf8_lossy(&text("modules.order")).into_owned();
         let builtin = String::from_utf8_lossy(&text("modules.builtin")).into_owned();
         let builtin_names = builtin_names(&builtin, &text("modules.builtin.modinfo"));
+        for (name, softdep) in UNSAID {
+            if let Some(module) = modules.iter_mut().find(|module| module.name == *name) {
+                module.info.softdeps.push((*softdep).to_owned());
+            }
+        }
         let rank: BTreeMap<String, usize> =
             order.lines().enumerate().map(|(rank, path)| (name_of_path(path), rank)).collect();
         modules.sort_by_cached_key(|module| {
@@ -292,6 +297,16 @@ mod tests {
         let error =
             read(&[deb::sample::package("bash", "xz", &[("./bin/bash", b"")])]).unwrap_err().to_string();
         assert!(error.contains("no kernel (boot/vmlinuz-*) in bash"), "{error}");
+    }
+
+    #[test]
+    fn what_vfat_asks_for_without_saying_so_is_written_down() {
+        let files: &[(&str, &[u8])] = &[
+            ("./boot/vmlinuz-1", b"image"),
+            ("./lib/modules/1/kernel/fs/fat/vfat.ko", &sample::module(&["depends=fat"])),
+        ];
+        let kernel = read(&[deb::sample::package("linux-image-1", "xz", files)]).unwrap();
+        assert!(kernel.modules[0].info.soft_names().any(|name| name == "nls_cp437"));
     }
 
     #[test]

@@ -184,9 +184,19 @@ const SERVER: &[&str] = &[
     "wmi",
 ];
 
-/// Inside the folders above, but of no use here: laptops' PC cards, switch chips, test drivers, NVMe over RDMA without RDMA drivers.
-const NOT_WANTED: &[&str] =
-    &["drivers/scsi/pcmcia/", "drivers/net/ethernet/mellanox/mlxsw/", "scsi_debug", "mptlan", "nvme_rdma"];
+/// Inside the folders above, but of no use here, and not small.
+const NOT_WANTED: &[&str] = &[
+    // Laptops' PC cards, and the chips of switches.
+    "drivers/scsi/pcmcia/",
+    "drivers/net/ethernet/mellanox/mlxsw/",
+    // The target's side of Fibre Channel: machines that offer disks to others.
+    "drivers/scsi/elx/",
+    "tcm_qla2xxx",
+    // NVMe and IP over fabrics whose drivers are not here.
+    "mptlan",
+    "nvme_rdma",
+    "scsi_debug",
+];
 
 /// The modules that `profile` and the user's `extra` rules want. An extra rule that matches nothing is an error.
 pub fn wanted(
