@@ -1,1 +1,38 @@
-//! Under construction.
+//! Disks: which there are, which one is meant, whether it may be destroyed, and what its partition table says.
+//!
+//! - [`list`] reads the disks from sysfs; [`AllowList`], [`Hints`] and [`select`] narrow them down, each verdict with its
+//!   reason. Nothing of this opens a device.
+//! - [`Policy`] and [`Target`] are the gate: **every destructive function of Ferric takes a [`Target`]**, and only
+//!   [`Target::claim`] makes one, after the safety checks that stand inside it.
+//! - [`table`] reads GPT and MBR, [`fix_gpt`] moves the backup GPT to the end of the disk, [`config_drive`] puts a config
+//!   drive onto a written disk, [`probe`] recognises file systems, [`fat`] reads files of an EFI system partition.
+//!
+//! Streaming an image onto a disk is `imaging`; boot entries are `boot`.
+
+mod allow;
+mod bus_path;
+pub mod config_drive;
+mod contents;
+mod error;
+pub mod fat;
+mod glob;
+mod hints;
+mod identity;
+mod list;
+mod policy;
+pub mod probe;
+mod select;
+mod source;
+pub mod table;
+mod target;
+
+pub use allow::AllowList;
+pub use contents::{Contents, PartitionContents};
+pub use error::Error;
+pub use hints::{HintVerdict, Hints};
+pub use list::{list, partition_path};
+pub use policy::Policy;
+pub use select::{DEFAULT_MINIMUM_BYTES, Selection, Verdict, select};
+pub use source::{Device, Region, Source};
+pub use table::{GptFix, fix_gpt};
+pub use target::{Refusal, Target};

@@ -1,0 +1,7 @@
+//! The config drive: decoding what the conductor sends, and putting it onto a disk that has just been written.
+
+mod decode;
+mod place;
+
+pub use decode::{LIMIT_BYTES, decode};
+pub use place::{Placed, place};

@@ -1,0 +1,156 @@
+//! The disks of a machine, read from sysfs alone: no udev database, no `lsblk`, no device opened.
+//!
+//! Which devices count follows the enumeration of ironic-python-agent (data plane page, 2.1): whole disks, RAID arrays and
+//! multipath devices; never floppies, RAM disks, optical drives, empty drives, or the paths behind a multipath device.
+
+use std::cmp::Ordering;
+
+use sys::Host;
+use wire::Disk;
+
+use crate::bus_path;
+use crate::identity::Identity;
+use crate::{AllowList, Error};
+
+/// Every disk an image could go to, in natural order of the kernel names (`sda`, `sdb`, ... `sdaa`).
+///
+/// Loop devices are listed only when the allow-list names them. Nothing else is left out for the allow-list's sake: an
+/// inventory shows all disks, [`crate::select`] and [`crate::Target::claim`] are where it counts.
+pub fn list(host: &Host, allow: Option<&AllowList>) -> Result<Vec<Disk>, Error> {
+    let mut names = host.names("/sys/block").map_err(Error::io("reading /sys/block"))?;
+    names.sort_by(|a, b| natural(a, b));
+    let mut disks = Vec::new();
+    for name in names {
+        let Some(kind) = Kind::of(host, &name) else { continue };
+        if is_path_of_multipath(host, &name) {
+            continue;
+        }
+        let disk = describe(host, &name);
+        if disk.size == 0 || (kind == Kind::Loop && !allow.is_some_and(|allow| allow.permits(&disk))) {
+            continue;
+        }
+        disks.push(disk);
+    }
+    Ok(disks)
+}
+
+/// The device node of a partition: `/dev/sda1`, `/dev/nvme0n1p1`.
+pub fn partition_path(device: &str, number: u32) -> String {
+    let separator = if device.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
+    format!("{device}{separator}{number}")
+}
+
+/// The name below `/sys/block` of a device path. The kernel writes `!` where the node has a slash.
+pub(crate) fn kernel_name(device: &str) -> String {
+    device.strip_prefix("/dev/").unwrap_or(device).replace('/', "!")
+}
+
+/// What kind of disk a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Disk,
+    Array,
+    Multipath,
+    Loop,
+}
+
+impl Kind {
+    /// `None` for what is no disk.
+    fn of(host: &Host, name: &str) -> Option<Self> {
+        let attribute = |path: &str| host.attribute(format!("/sys/block/{name}/{path}"));
+        if attribute("hidden").is_some_and(|hidden| hidden != "0") {
+            return None; // a single path of an NVMe multipath device: it has no node
+        }
+        if name.starts_with("loop") {
+            return Some(Self::Loop);
+        }
+        if name.starts_with("dm-") {
+            return attribute("dm/uuid")?.starts_with("mpath-").then_some(Self::Multipath);
+        }
+        if name.starts_with("md") {
+            return attribute("md/level")?.starts_with("raid").then_some(Self::Array);
+        }
+        // zd: volumes of a pool, as zram and ram never hardware. mmcblk0boot0: the boot loader of a board, no disk.
+        let none = ["ram", "zram", "fd", "sr", "nbd", "zd", "mtdblock"];
+        if none.iter().any(|prefix| name.starts_with(prefix))
+            || (name.starts_with("mmcblk") && name.contains("boot"))
+        {
+            return None;
+        }
+        // Peripheral device types of SCSI: 0 is a disk, 14 a simplified one, 20 zoned. 5 is an optical drive.
+        match attribute("device/type").and_then(|kind| kind.parse::<u8>().ok()) {
+            Some(0 | 14 | 20) | None => Some(Self::Disk),
+            Some(_) => None,
+        }
+    }
+}
+
+fn is_path_of_multipath(host: &Host, name: &str) -> bool {
+    let holders = host.names(format!("/sys/block/{name}/holders")).unwrap_or_default();
+    holders.iter().any(|holder| Kind::of(host, holder) == Some(Kind::Multipath))
+}
+
+fn describe(host: &Host, name: &str) -> Disk {
+    let attribute = |path: &str| host.attribute(format!("/sys/block/{name}/{path}"));
+    let number = |path: &str| host.number::<u32>(format!("/sys/block/{name}/{path}"));
+    let sectors: u64 = host.number(format!("/sys/block/{name}/size")).unwrap_or(0);
+    let hctl = host.names(format!("/sys/block/{name}/device/scsi_device")).unwrap_or_default();
+    let identity = Identity::read(host, name);
+    Disk {
+        name: format!("/dev/{}", name.replace('!', "/")),
+        model: attribute("device/model"),
+        size: sectors.saturating_mul(512), // sysfs counts in 512 bytes whatever the sector size is
+        rotational: attribute("queue/rotational").is_some_and(|value| value != "0"),
+        wwn: identity.wwn,
+        serial: identity.serial,
+        vendor: attribute("device/vendor"),
+        wwn_with_extension: identity.wwn_with_extension,
+        wwn_vendor_extension: identity.wwn_vendor_extension,
+        hctl: hctl.into_iter().next(),
+        by_path: bus_path::by_path(host, name).map(|path| format!("/dev/disk/by-path/{path}")),
+        logical_sectors: number("queue/logical_block_size"),
+        physical_sectors: number("queue/physical_block_size"),
+        tran: bus_path::transport(host, name),
+    }
+}
+
+/// Order in which people count: digits by value, and `sdz` before `sdaa`.
+fn natural(a: &str, b: &str) -> Ordering {
+    let key = |name: &str| -> Vec<(usize, String)> {
+        let mut parts: Vec<(bool, String)> = Vec::new();
+        for c in name.chars() {
+            let digit = c.is_ascii_digit();
+            match parts.last_mut() {
+                Some((kind, text)) if *kind == digit => text.push(c),
+                _ => parts.push((digit, c.to_string())),
+            }
+        }
+        let trimmed = |digit: bool, text: String| match digit {
+            true => text.trim_start_matches('0').to_owned(),
+            false => text,
+        };
+        parts.into_iter().map(|(digit, text)| trimmed(digit, text)).map(|text| (text.len(), text)).collect()
+    };
+    let letters = |name: &str| name.get(..2).unwrap_or(name).to_owned();
+    letters(a).cmp(&letters(b)).then_with(|| key(a).cmp(&key(b))).then_with(|| a.cmp(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_sort_as_people_count() {
+        let mut names = vec!["sdaa", "nvme10n1", "sdb", "nvme2n1", "sda", "vda", "md127", "md1", "sdz"];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(names, ["md1", "md127", "nvme2n1", "nvme10n1", "sda", "sdb", "sdz", "sdaa", "vda"]);
+    }
+
+    #[test]
+    fn partitions_of_devices_ending_in_a_digit_get_a_p() {
+        assert_eq!(partition_path("/dev/sda", 1), "/dev/sda1");
+        assert_eq!(partition_path("/dev/nvme0n1", 2), "/dev/nvme0n1p2");
+        assert_eq!(partition_path("/dev/md0", 1), "/dev/md0p1");
+        assert_eq!(partition_path("/dev/mapper/mpatha", 3), "/dev/mapper/mpatha3");
+    }
+}
