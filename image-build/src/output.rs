@@ -49,7 +49,7 @@ impl Output {
     }
 
     /// Flushes all files to disk and gives them their names.
-    pub fn commit(self) -> Result<()> {
+    pub fn commit(mut self) -> Result<()> {
         for name in &self.written {
             let path = self.partial(name);
             File::open(&path).and_then(|file| file.sync_all()).map_err(Error::file("flushing", &path))?;
@@ -58,11 +58,21 @@ impl Output {
             let path = self.path(name);
             fs::rename(self.partial(name), &path).map_err(Error::file("renaming to", &path))?;
         }
+        self.written.clear();
         Ok(())
     }
 
     fn partial(&self, name: &str) -> PathBuf {
         self.folder.join(format!(".{name}.partial"))
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        for name in &self.written {
+            // Of a build that failed: litter, which the next build would overwrite anyway.
+            let _ = fs::remove_file(self.partial(name));
+        }
     }
 }
 
@@ -82,6 +92,15 @@ mod tests {
         output.commit().unwrap();
         assert_eq!(fs::read(folder.path().join("kernel")).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_build_that_fails_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut output = Output::open(folder.path()).unwrap();
+        output.create("kernel").unwrap();
+        drop(output);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
