@@ -1,0 +1,32 @@
+# What one does with this repository. Each target is a script in scripts/, which says more.
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint clean
+MAKEFLAGS += --no-print-directory
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: ## install the Debian packages and the Rust target that are missing
+	@scripts/setup.sh
+
+build: ## dist/: ferric-agent, ferric-image, ferric, ramdisk/kernel, ramdisk/initramfs
+	@scripts/setup.sh build
+	@scripts/build.sh
+
+demo: ## a blank virtual machine becomes a running Debian, before your eyes
+	@scripts/setup.sh
+	@scripts/build.sh
+	@scripts/demo.sh
+
+test: ## every test: units, loop devices, virtual machines
+	@scripts/setup.sh
+	@scripts/build.sh
+	@scripts/test.sh
+
+lint: ## format, clippy, licenses and banned dependencies
+	@scripts/setup.sh build
+	@scripts/lint.sh
+
+clean: ## remove what was built and downloaded: target/, dist/, .cache/
+	cargo clean
+	rm -rf dist .cache

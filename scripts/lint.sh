@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Format, clippy, and the rules on dependencies (deny.toml). Runs all three, then fails if one did.
+. "$(dirname "$0")/lib.sh"
+
+failed=()
+say "lint: format"
+cargo fmt --all --check || failed+=("format (run: cargo fmt --all)")
+
+say "lint: clippy"
+cargo clippy --workspace --all-targets -- -D warnings || failed+=(clippy)
+
+if command -v cargo-deny >/dev/null; then
+    say "lint: cargo deny"
+    cargo deny --offline check bans licenses sources || failed+=("cargo deny")
+else
+    say "lint: banned dependencies (cargo-deny is not installed: licenses and sources are not checked)"
+    tree=$(cargo tree --workspace --target all --prefix none --format '{p}')
+    banned=$(sed -n 's/.*{ crate = "\([^"]*\)".*/\1/p' deny.toml)
+    [ -n "$banned" ] || failed+=("reading the bans from deny.toml")
+    for crate in $banned; do
+        if printf '%s\n' "$tree" | grep -q "^$crate v"; then
+            cargo tree --workspace --target all --invert "$crate" || true
+            failed+=("$crate is banned by deny.toml")
+        fi
+    done
+fi
+
+for script in scripts/*.sh tests/images/*.sh .ci/run; do
+    bash -n "$script" || failed+=("$script is no valid shell")
+done
+
+if [ ${#failed[@]} != 0 ]; then
+    printf 'lint: failed: %s\n' "${failed[@]}" >&2
+    exit 1
+fi
+say "lint: clean"

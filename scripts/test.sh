@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Runs every test: first those without virtual machines, side by side, then the end-to-end ones, one after the other (a
+# machine without KVM keeps a whole core busy). Ends with one line: N passed, N failed, N skipped.
+. "$(dirname "$0")/lib.sh"
+
+mkdir -p .cache
+log=.cache/test.log
+status=0
+run() {
+    say "test: $*"
+    "$@" 2>&1 | tee -a "$log" || status=1
+}
+: >"$log"
+start=$SECONDS
+run cargo test --no-fail-fast --workspace --exclude e2e
+tests/images/build-debian-image.sh >/dev/null || die "the disk image for the tests could not be built"
+run cargo test --no-fail-fast -p e2e -- --test-threads=1
+
+# cargo prints one summary a test binary. A test that left itself out says SKIPPED, and cargo counts it as passed.
+totals=$(awk '
+    /^test result: / { for (n = 1; n <= NF; n++) { if ($n == "passed;") passed += $(n - 1); if ($n == "failed;") failed += $(n - 1); if ($n == "ignored;") skipped += $(n - 1) } }
+    /SKIPPED: / { passed -= 1; skipped += 1 }
+    END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' "$log")
+say "test: took $((SECONDS - start)) s; the whole output is in $log"
+case $totals in
+    "0 passed"*) say "test: no test ran"; status=1 ;;
+    *", 0 failed,"*) ;;
+    *) status=1 ;;
+esac
+printf '%s\n' "$totals"
+exit $status
