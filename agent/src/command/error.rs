@@ -1,0 +1,191 @@
+//! THE table from what went wrong to what the wire says: class name, code and fixed text.
+//!
+//! Errors beneath know nothing of HTTP; everything a command can fail with passes through here. Source:
+//! ironic-python-agent `errors.py` (agent protocol page, appendix A). A conductor shows `details` to the operator.
+
+use wire::{CommandError, CommandStatus, StepKind};
+
+/// The error classes that commands of this agent can end with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the variants are the class names of the wire
+pub enum ErrorClass {
+    InvalidContentError,
+    InvalidCommandError,
+    InvalidCommandParamsError,
+    RequestedObjectNotFoundError,
+    AgentIsBusy,
+    DeviceNotFound,
+    CommandExecutionError,
+    ImageDownloadError,
+    ImageChecksumError,
+    ImageWriteError,
+    InvalidImage,
+    SystemRebootError,
+    BlockDeviceError,
+    ProtectedDeviceError,
+    HardwareManagerMethodNotFound,
+    VersionMismatch,
+    CleaningError,
+    DeploymentError,
+    ServicingError,
+    /// Makes a conductor believe the agent is too old for these parameters.
+    TypeError,
+}
+
+impl ErrorClass {
+    /// Name, code and message. The message of `ProtectedDeviceError` is its details.
+    pub fn row(self) -> (&'static str, u16, &'static str) {
+        use ErrorClass as C;
+        match self {
+            C::InvalidContentError => ("InvalidContentError", 400, "Invalid request body"),
+            C::InvalidCommandError => ("InvalidCommandError", 400, "Invalid command"),
+            C::InvalidCommandParamsError => ("InvalidCommandParamsError", 400, "Invalid command parameters"),
+            C::RequestedObjectNotFoundError => ("RequestedObjectNotFoundError", 404, "Not found"),
+            C::AgentIsBusy => ("AgentIsBusy", 409, "Agent is busy"),
+            C::DeviceNotFound => (
+                "DeviceNotFound",
+                404,
+                "Error finding the disk or partition device to deploy the image onto",
+            ),
+            C::CommandExecutionError => ("CommandExecutionError", 500, "Command execution failed"),
+            C::ImageDownloadError => ("ImageDownloadError", 500, "Error downloading image"),
+            C::ImageChecksumError => ("ImageChecksumError", 500, "Error verifying image checksum"),
+            C::ImageWriteError => ("ImageWriteError", 500, "Error writing image to device"),
+            C::InvalidImage => ("InvalidImage", 500, "The provided image is not valid for use"),
+            C::SystemRebootError => ("SystemRebootError", 500, "Error rebooting system"),
+            C::BlockDeviceError => ("BlockDeviceError", 500, "Block device caused unknown error"),
+            C::ProtectedDeviceError => ("ProtectedDeviceError", 500, ""),
+            C::HardwareManagerMethodNotFound => {
+                ("HardwareManagerMethodNotFound", 500, "No HardwareManager found to handle method")
+            }
+            C::VersionMismatch => (
+                "VersionMismatch",
+                409,
+                "Hardware managers version mismatch, reload agent with correct version",
+            ),
+            C::CleaningError => ("CleaningError", 500, "Clean step failed"),
+            C::DeploymentError => ("DeploymentError", 500, "Deploy step failed"),
+            C::ServicingError => ("ServicingError", 500, "Service step failed"),
+            C::TypeError => ("TypeError", 500, "Command execution failed"),
+        }
+    }
+
+    /// Whether a synchronous command that fails so is answered with 400 and leaves no trace in the history.
+    pub fn is_invalid_content(self) -> bool {
+        matches!(
+            self,
+            ErrorClass::InvalidContentError
+                | ErrorClass::InvalidCommandError
+                | ErrorClass::InvalidCommandParamsError
+        )
+    }
+}
+
+/// A command that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{details}")]
+pub struct Failure {
+    /// Its class on the wire.
+    pub class: ErrorClass,
+    /// What happened, for the operator.
+    pub details: String,
+}
+
+impl Failure {
+    /// A failure of a class.
+    pub fn new(class: ErrorClass, details: impl Into<String>) -> Self {
+        Self { class, details: details.into() }
+    }
+
+    /// The status of a command that ended so.
+    pub fn status(&self) -> CommandStatus {
+        match self.class {
+            ErrorClass::VersionMismatch => CommandStatus::VersionMismatch,
+            _ => CommandStatus::Failed,
+        }
+    }
+
+    /// `command_error`.
+    pub fn to_wire(&self) -> CommandError {
+        let (kind, code, message) = self.class.row();
+        let message = if message.is_empty() { &self.details } else { message };
+        CommandError { kind: kind.into(), code, message: message.into(), details: self.details.clone() }
+    }
+
+    /// `<message>: <details>`, as it stands in a `faultstring`.
+    pub fn fault_text(&self) -> String {
+        let (_, _, message) = self.class.row();
+        if message.is_empty() { self.details.clone() } else { format!("{message}: {}", self.details) }
+    }
+
+    /// A step that failed: the classes that have a name on the wire pass through, everything else takes the name of the
+    /// step's kind.
+    pub fn of_step(kind: StepKind, step: &str, error: &hwm::Error) -> Self {
+        let failure = Self::from(error);
+        if failure.class != ErrorClass::CommandExecutionError {
+            return failure;
+        }
+        let (class, word) = match kind {
+            StepKind::Clean => (ErrorClass::CleaningError, "clean"),
+            StepKind::Deploy => (ErrorClass::DeploymentError, "deploy"),
+            StepKind::Service => (ErrorClass::ServicingError, "service"),
+        };
+        Self::new(class, format!("Unexpected exception performing {word} step {step}. {}", failure.details))
+    }
+}
+
+impl From<&hwm::Error> for Failure {
+    fn from(error: &hwm::Error) -> Self {
+        let class = match error {
+            hwm::Error::NoManager { .. } => ErrorClass::HardwareManagerMethodNotFound,
+            hwm::Error::InvalidParameters { .. } => ErrorClass::InvalidCommandParamsError,
+            hwm::Error::DeviceNotFound { .. } => ErrorClass::DeviceNotFound,
+            hwm::Error::ImageDownload { .. } => ErrorClass::ImageDownloadError,
+            hwm::Error::ImageChecksum { .. } => ErrorClass::ImageChecksumError,
+            hwm::Error::ImageWrite { .. } => ErrorClass::ImageWriteError,
+            hwm::Error::InvalidImage { .. } => ErrorClass::InvalidImage,
+            hwm::Error::BlockDevice { .. } => ErrorClass::BlockDeviceError,
+            hwm::Error::ProtectedDevice { .. } => ErrorClass::ProtectedDeviceError,
+            hwm::Error::Other { .. } | hwm::Error::Failed { .. } => ErrorClass::CommandExecutionError,
+        };
+        Self::new(class, hwm::chain(error))
+    }
+}
+
+impl From<hwm::Error> for Failure {
+    fn from(error: hwm::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_failure_reads_on_the_wire_as_ironic_python_agent_writes_it() {
+        let error = hwm::Error::ImageChecksum { message: "sha256 of image disk.qcow2 is x, not y".into() };
+        assert_eq!(
+            serde_json::to_value(Failure::from(error).to_wire()).unwrap(),
+            json!({"type": "ImageChecksumError", "code": 500, "message": "Error verifying image checksum",
+                   "details": "sha256 of image disk.qcow2 is x, not y"})
+        );
+        let protected = Failure::from(hwm::Error::ProtectedDevice { message: "/dev/sda is mounted".into() });
+        assert_eq!(protected.to_wire().message, "/dev/sda is mounted");
+        assert_eq!(protected.fault_text(), "/dev/sda is mounted");
+    }
+
+    #[test]
+    fn only_nameless_errors_take_the_name_of_the_step_kind() {
+        let known = hwm::Error::DeviceNotFound { message: "none".into() };
+        assert_eq!(Failure::of_step(StepKind::Deploy, "s", &known).class, ErrorClass::DeviceNotFound);
+        let unknown = hwm::Error::other("opening /dev/x", std::io::Error::other("broken"));
+        let failure = Failure::of_step(StepKind::Clean, "erase", &unknown);
+        assert_eq!(failure.class, ErrorClass::CleaningError);
+        assert_eq!(
+            failure.details,
+            "Unexpected exception performing clean step erase. opening /dev/x: broken"
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! Does what commands ask, on the machine: the real [`Handler`].
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hwm::{Context, Registry};
+use serde_json::Value;
+
+use super::deployment::Deployment;
+use super::error::{ErrorClass, Failure};
+use super::executor::Handler;
+use super::parse::Command;
+use super::record::Outcome;
+use crate::logging::LogRing;
+
+/// What commands work with.
+pub struct Machine {
+    /// Host and events, without a node.
+    pub context: Context,
+    /// The hardware managers.
+    pub registry: Arc<Registry>,
+    /// The deployment of this boot.
+    pub deployment: Arc<dyn Deployment>,
+    /// Whether this is a ramdisk: anywhere else, power commands are refused.
+    pub ramdisk: bool,
+    /// The agent's own log.
+    pub log: LogRing,
+}
+
+/// The real handler. One file per extension holds its methods.
+pub struct Extensions {
+    pub(super) machine: Machine,
+    /// The context with the node as last received.
+    current: Mutex<Context>,
+}
+
+impl Extensions {
+    /// A handler that knows no node yet.
+    pub fn new(machine: Machine) -> Self {
+        let current = Mutex::new(machine.context.clone());
+        Self { machine, current }
+    }
+
+    /// Remembers the node of a lookup.
+    pub fn set_node(&self, node: Value) -> Result<(), Failure> {
+        self.remember(node).map(drop)
+    }
+
+    /// The context with the node as last received.
+    pub(super) fn context(&self) -> Context {
+        self.lock().clone()
+    }
+
+    /// Takes a node that came with a command. One without an id is refused before it replaces what is known.
+    pub(super) fn remember(&self, node: Value) -> Result<Context, Failure> {
+        let uuid = node.get("uuid").and_then(Value::as_str).filter(|uuid| !uuid.is_empty());
+        if uuid.is_none() {
+            return Err(Failure::new(ErrorClass::InvalidCommandParamsError, "the node has no uuid"));
+        }
+        let mut current = self.lock();
+        *current = current.with_node(node);
+        Ok(current.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Context> {
+        // Replaced in one assignment: valid whatever happened under the lock.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Handler for Extensions {
+    fn run(&self, command: Command) -> Result<Outcome, Failure> {
+        match command {
+            Command::PrepareImage { image_info, configdrive } => self.prepare_image(*image_info, configdrive),
+            Command::RunImage => self.power(sys::Power::Reboot),
+            Command::PowerOff => self.power(sys::Power::Off),
+            Command::Sync => self.sync(),
+            Command::GetPartitionUuids => Ok(Outcome::Json(self.machine.deployment.partition_uuids())),
+            Command::InstallBootloader(request) => {
+                self.machine.deployment.install_bootloader(&self.context(), &request)?;
+                Ok(Outcome::Nothing)
+            }
+            Command::GetSteps { kind, node } => self.get_steps(kind, node),
+            Command::ExecuteStep(call) => self.execute_step(*call),
+            Command::CollectSystemLogs => self.collect_system_logs(),
+            Command::GetHardwareInfo => {
+                let inventory = self.machine.registry.inventory(&self.context())?;
+                serde_json::to_value(inventory)
+                    .map(Outcome::Json)
+                    .map_err(|error| Failure::new(ErrorClass::CommandExecutionError, error.to_string()))
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Commands: from a request on the wire to a result on the wire.
+//!
+//! [`Command::parse`] makes a closed enum of a request, once; [`Executor`] keeps the order (one mutex, the busy rule, the
+//! history, panic -> FAILED); [`Extensions`] does what a command asks, with one file per extension. Called by `api`; knows
+//! nothing of HTTP but the status that goes with a refusal.
+
+mod deployment;
+mod error;
+mod executor;
+mod extensions;
+mod log;
+mod parse;
+mod record;
+mod standby;
+mod steps;
+
+pub use deployment::{Deployment, InstallBootloader};
+pub use error::{ErrorClass, Failure};
+pub use executor::{Executor, Fault, Handler};
+pub use extensions::{Extensions, Machine};
+pub use parse::{Command, ExecuteStep, Mode, Refusal};
+pub use record::Outcome;
+pub use standby::is_ramdisk;

@@ -1,0 +1,380 @@
+//! The closed set of commands, and the one place where a request becomes one of them. Pure.
+//!
+//! The order of the checks is observable (agent protocol page, 1.7): name without a dot, unknown extension, unknown command,
+//! parameters. Keys that carry whole objects (`node`, `step`) stay generic JSON: new fields appear in them over time.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use wire::{ImageInfo, Secret, StepKind};
+
+use super::deployment::InstallBootloader;
+use super::error::{ErrorClass, Failure};
+
+/// A command with its parameters.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// `standby.prepare_image`: **writes an image to a disk.**
+    PrepareImage {
+        /// Which image.
+        image_info: Box<ImageInfo>,
+        /// URL, or base64 of a gzipped ISO image.
+        configdrive: Option<Secret>,
+    },
+    /// `standby.run_image`: reboots the machine.
+    RunImage,
+    /// `standby.power_off`.
+    PowerOff,
+    /// `standby.sync`: flushes every disk.
+    Sync,
+    /// `standby.get_partition_uuids`.
+    GetPartitionUuids,
+    /// `image.install_bootloader`.
+    InstallBootloader(InstallBootloader),
+    /// `clean.get_clean_steps` and its sisters.
+    GetSteps {
+        /// Of which kind.
+        kind: StepKind,
+        /// The node, to be remembered.
+        node: Value,
+    },
+    /// `clean.execute_clean_step` and its sisters. **Steps may destroy what is on disks.**
+    ExecuteStep(Box<ExecuteStep>),
+    /// `log.collect_system_logs`.
+    CollectSystemLogs,
+    /// `poll.get_hardware_info`.
+    GetHardwareInfo,
+}
+
+/// The parameters of `execute_*_step`.
+#[derive(Clone, Debug)]
+pub struct ExecuteStep {
+    /// Of which kind.
+    pub kind: StepKind,
+    /// The step as received: it is echoed in the result.
+    pub step: Value,
+    /// The node, to be remembered.
+    pub node: Value,
+    /// The node's ports.
+    pub ports: Value,
+    /// The versions for which the conductor asked for steps; null or absent on the first run.
+    pub version: Value,
+    /// Further parameters; they become arguments of the step, below its own.
+    pub extra: Map<String, Value>,
+}
+
+/// Whether a command answers when it is done or when it has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// When it is done.
+    Sync,
+    /// When it has begun.
+    Async,
+}
+
+/// Why a request is no command. In the order in which the checks are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The name has no dot.
+    Undotted,
+    /// No such extension.
+    UnknownExtension(String),
+    /// The extension has no such command.
+    UnknownCommand(String),
+    /// A validator said no: answered with 400.
+    Invalid(Failure),
+    /// A parameter is missing or unexpected: answered with a failed result.
+    Arguments {
+        /// How the command would have run.
+        mode: Mode,
+        /// What is wrong.
+        text: String,
+    },
+}
+
+/// The extensions of the protocol. Some have no command in this agent yet.
+const EXTENSIONS: [&str; 10] =
+    ["standby", "clean", "deploy", "flow", "image", "log", "rescue", "poll", "service", "system"];
+
+impl Command {
+    /// Makes a command of a request.
+    pub fn parse(name: &str, params: Map<String, Value>) -> Result<Self, Refusal> {
+        let (extension, command) = name.split_once('.').ok_or(Refusal::Undotted)?;
+        if !EXTENSIONS.contains(&extension) {
+            return Err(Refusal::UnknownExtension(extension.into()));
+        }
+        match (extension, command) {
+            ("standby", "prepare_image") => prepare_image(params),
+            ("standby", "run_image") => bare(Mode::Async, params, Command::RunImage),
+            ("standby", "power_off") => bare(Mode::Async, params, Command::PowerOff),
+            ("standby", "sync") => bare(Mode::Sync, params, Command::Sync),
+            ("standby", "get_partition_uuids") => bare(Mode::Sync, params, Command::GetPartitionUuids),
+            ("image", "install_bootloader") => install_bootloader(params),
+            ("clean", "get_clean_steps") => get_steps(StepKind::Clean, params),
+            ("deploy", "get_deploy_steps") => get_steps(StepKind::Deploy, params),
+            ("service", "get_service_steps") => get_steps(StepKind::Service, params),
+            ("clean", "execute_clean_step") => execute_step(StepKind::Clean, params),
+            ("deploy", "execute_deploy_step") => execute_step(StepKind::Deploy, params),
+            ("service", "execute_service_step") => execute_step(StepKind::Service, params),
+            ("log", "collect_system_logs") => bare(Mode::Sync, params, Command::CollectSystemLogs),
+            ("poll", "get_hardware_info") => bare(Mode::Sync, params, Command::GetHardwareInfo),
+            _ => Err(Refusal::UnknownCommand(command.into())),
+        }
+    }
+
+    /// Whether it answers when done or when begun.
+    pub fn mode(&self) -> Mode {
+        match self {
+            Command::PrepareImage { .. }
+            | Command::RunImage
+            | Command::PowerOff
+            | Command::InstallBootloader(_)
+            | Command::ExecuteStep(_) => Mode::Async,
+            Command::Sync
+            | Command::GetPartitionUuids
+            | Command::GetSteps { .. }
+            | Command::CollectSystemLogs
+            | Command::GetHardwareInfo => Mode::Sync,
+        }
+    }
+
+    /// What a person wants to see beside the name: the step of a step command.
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Command::ExecuteStep(call) => call.step.get("step").and_then(Value::as_str),
+            Command::PrepareImage { image_info, .. } => Some(&image_info.id),
+            _ => None,
+        }
+    }
+}
+
+/// The short name of a command: what stands after the first dot.
+pub fn short_name(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(_, command)| command)
+}
+
+fn bare(mode: Mode, params: Map<String, Value>, command: Command) -> Result<Command, Refusal> {
+    Params { mode, map: params }.end().map(|()| command)
+}
+
+fn prepare_image(params: Map<String, Value>) -> Result<Command, Refusal> {
+    let mut params = Params { mode: Mode::Async, map: params };
+    let image_info = params.required("image_info")?;
+    let configdrive = params.optional("configdrive")?;
+    params.end()?;
+    let image_info = ImageInfo::deserialize(image_info)
+        .map_err(|error| invalid(format!("image_info is not usable: {error}")))?;
+    validate(&image_info)?;
+    Ok(Command::PrepareImage { image_info: Box::new(image_info), configdrive })
+}
+
+/// What ironic-python-agent's validator of `prepare_image` checks before anything starts (agent protocol page, 2.2), as far as
+/// it can be decided without the configuration; digests are judged again, with their algorithms, before a byte is written.
+fn validate(image: &ImageInfo) -> Result<(), Refusal> {
+    let empty = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
+    if image.id.is_empty() || image.id.contains(['/', '\0']) {
+        return Err(invalid("Image 'id' must be a name without slashes."));
+    }
+    if image.urls.is_empty() || image.urls.iter().any(String::is_empty) {
+        return Err(invalid("Image 'urls' must be a list with at least one URL."));
+    }
+    if image.checksum.as_ref().is_some_and(String::is_empty) {
+        return Err(invalid("Image 'checksum' must be a non-empty string."));
+    }
+    if empty(&image.os_hash_algo) != empty(&image.os_hash_value) {
+        return Err(invalid("Image 'os_hash_algo' and 'os_hash_value' must be given together."));
+    }
+    if empty(&image.checksum) && empty(&image.os_hash_value) {
+        return Err(invalid("Image checksum is not available: give 'os_hash_algo' and 'os_hash_value'."));
+    }
+    Ok(())
+}
+
+fn invalid(details: impl Into<String>) -> Refusal {
+    Refusal::Invalid(Failure::new(ErrorClass::InvalidCommandParamsError, details))
+}
+
+fn install_bootloader(params: Map<String, Value>) -> Result<Command, Refusal> {
+    let mut params = Params { mode: Mode::Async, map: params };
+    let root_uuid = params.required("root_uuid")?;
+    let request = InstallBootloader {
+        root_uuid: params.typed("root_uuid", root_uuid)?,
+        efi_system_part_uuid: params.optional("efi_system_part_uuid")?,
+        prep_boot_part_uuid: params.optional("prep_boot_part_uuid")?,
+        target_boot_mode: params.optional("target_boot_mode")?.unwrap_or_else(|| "bios".into()),
+        ignore_bootloader_failure: params.optional("ignore_bootloader_failure")?,
+    };
+    params.end()?;
+    Ok(Command::InstallBootloader(request))
+}
+
+fn get_steps(kind: StepKind, params: Map<String, Value>) -> Result<Command, Refusal> {
+    let mut params = Params { mode: Mode::Sync, map: params };
+    let node = params.required("node")?;
+    params.required("ports")?; // no manager asks for them while listing
+    params.end()?;
+    Ok(Command::GetSteps { kind, node })
+}
+
+fn execute_step(kind: StepKind, params: Map<String, Value>) -> Result<Command, Refusal> {
+    let mut params = Params { mode: Mode::Async, map: params };
+    let call = ExecuteStep {
+        kind,
+        step: params.required("step")?,
+        node: params.required("node")?,
+        ports: params.required("ports")?,
+        version: params.map.shift_remove(&format!("{}_version", kind.name())).unwrap_or(Value::Null),
+        extra: params.map,
+    };
+    Ok(Command::ExecuteStep(Box::new(call)))
+}
+
+/// Parameters, taken out one by one; what is left at the end was not expected.
+struct Params {
+    mode: Mode,
+    map: Map<String, Value>,
+}
+
+impl Params {
+    fn wrong(&self, text: String) -> Refusal {
+        Refusal::Arguments { mode: self.mode, text }
+    }
+
+    fn required(&mut self, key: &str) -> Result<Value, Refusal> {
+        self.map.shift_remove(key).ok_or_else(|| self.wrong(format!("missing parameter '{key}'")))
+    }
+
+    /// Absent and null are the same.
+    fn optional<T: for<'de> Deserialize<'de>>(&mut self, key: &str) -> Result<Option<T>, Refusal> {
+        let value = self.map.shift_remove(key).unwrap_or(Value::Null);
+        self.typed(key, value)
+    }
+
+    fn typed<T: for<'de> Deserialize<'de>>(&self, key: &str, value: Value) -> Result<T, Refusal> {
+        serde_json::from_value(value).map_err(|error| self.wrong(format!("parameter '{key}': {error}")))
+    }
+
+    fn end(&self) -> Result<(), Refusal> {
+        match self.map.keys().next() {
+            Some(key) => Err(self.wrong(format!("unexpected parameter '{key}'"))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn parse(name: &str, params: Value) -> Result<Command, Refusal> {
+        Command::parse(name, params.as_object().unwrap().clone())
+    }
+
+    #[test]
+    fn names_are_checked_in_the_order_that_conductors_observe() {
+        assert_eq!(parse("nodot", json!({})).unwrap_err(), Refusal::Undotted);
+        assert_eq!(
+            parse("nosuch.thing.more", json!({})).unwrap_err(),
+            Refusal::UnknownExtension("nosuch".into())
+        );
+        assert_eq!(
+            parse("clean.thing.more", json!({})).unwrap_err(),
+            Refusal::UnknownCommand("thing.more".into())
+        );
+        assert_eq!(
+            parse("rescue.finalize_rescue", json!({})).unwrap_err(),
+            Refusal::UnknownCommand("finalize_rescue".into())
+        );
+    }
+
+    #[test]
+    fn missing_and_unexpected_parameters_are_told_with_the_mode_of_the_command() {
+        let text = |r: Result<Command, Refusal>| match r.unwrap_err() {
+            Refusal::Arguments { mode, text } => (mode, text),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            text(parse("standby.sync", json!({"x": 1}))),
+            (Mode::Sync, "unexpected parameter 'x'".into())
+        );
+        assert_eq!(
+            text(parse("clean.get_clean_steps", json!({"node": {}}))),
+            (Mode::Sync, "missing parameter 'ports'".into())
+        );
+        assert_eq!(
+            text(parse("image.install_bootloader", json!({}))),
+            (Mode::Async, "missing parameter 'root_uuid'".into())
+        );
+    }
+
+    #[test]
+    fn extra_parameters_of_a_step_become_its_arguments() {
+        let params = json!({"step": {"step": "s"}, "node": {}, "ports": [], "clean_version": {"a": "1"}, "more": 7});
+        let Ok(Command::ExecuteStep(call)) = parse("clean.execute_clean_step", params) else { panic!() };
+        assert_eq!(call.version, json!({"a": "1"}));
+        assert_eq!(Value::Object(call.extra), json!({"more": 7}));
+    }
+
+    #[test]
+    fn images_without_a_usable_checksum_are_refused() {
+        let good = json!({"id": "i", "urls": ["http://h/i"], "os_hash_algo": "sha256", "os_hash_value": "ab"});
+        let with = |key: &str, value: Value| {
+            let mut info = good.clone();
+            info[key] = value;
+            parse("standby.prepare_image", json!({"image_info": info}))
+        };
+        assert!(with("disk_format", json!("raw")).is_ok());
+        for (key, bad) in [
+            ("id", json!("a/b")),
+            ("id", json!("")),
+            ("urls", json!([])),
+            ("urls", json!("http://h")),
+            ("checksum", json!("")),
+            ("os_hash_algo", json!(null)),
+            ("os_hash_value", json!("")),
+        ] {
+            assert!(matches!(with(key, bad.clone()), Err(Refusal::Invalid(_))), "{key} {bad}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((any::<String>(), inner), 0..4)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_whatever_makes_parsing_panic(
+            name in prop_oneof![
+                any::<String>(),
+                Just("standby.prepare_image".to_owned()),
+                Just("image.install_bootloader".to_owned()),
+                Just("deploy.execute_deploy_step".to_owned()),
+                Just("clean.get_clean_steps".to_owned()),
+            ],
+            values in prop::collection::vec((
+                prop::sample::select(vec!["image_info", "configdrive", "step", "node", "ports", "root_uuid",
+                    "target_boot_mode", "deploy_version", "other"]),
+                any_json(),
+            ), 0..6),
+        ) {
+            let params: Map<String, Value> = values.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+            let keys = params.len();
+            if let Ok(Command::ExecuteStep(call)) = Command::parse(&name, params) {
+                prop_assert!(call.extra.len() <= keys);
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Lookup: ask the conductor which node this machine is, until it knows. Source: agent protocol page, 3.3 to 3.7.
+
+use std::time::Duration;
+
+use events::{EventKind, Events, Phase};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep, timeout_at};
+use wire::{LookupReply, Microversion};
+
+use super::client::{Client, Error};
+use super::random::between;
+
+/// How long to ask, and how often.
+#[derive(Clone, Copy, Debug)]
+pub struct LookupLimits {
+    /// Limit from the first attempt on.
+    pub timeout: Duration,
+    /// Shortest pause.
+    pub interval: Duration,
+}
+
+/// Longest pause between two lookups.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A conductor that has the node locked needs more time: the first, the second, every later conflict.
+const CONFLICT_PAUSES: [Duration; 3] =
+    [Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(30)];
+
+/// Asks until the conductor answers with a node, or until time is up: then with the last failure.
+///
+/// `addresses` are the MAC addresses of this machine. Not knowing the node (404) is no final answer: it may be in the middle
+/// of being enrolled.
+pub async fn lookup(
+    client: &Client,
+    addresses: &[String],
+    node_uuid: Option<&str>,
+    limits: LookupLimits,
+    events: &Events,
+) -> Result<LookupReply, Error> {
+    let deadline = Instant::now() + limits.timeout;
+    events.emit(EventKind::PhaseStarted { phase: Phase::Lookup, subject: client.urls().join(", ") });
+    let (mut attempt, mut conflicts) = (0_u32, 0_usize);
+    let mut last = Error::TimedOut { url: client.urls().join(", "), limit: limits.timeout };
+    loop {
+        attempt = attempt.saturating_add(1);
+        match timeout_at(deadline, ask(client, addresses, node_uuid)).await {
+            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Err(error)) => last = error,
+            Err(_) => return Err(last),
+        }
+        let mut pause = pause_after(attempt, limits.interval);
+        if last.status() == Some(409) {
+            pause += CONFLICT_PAUSES.get(conflicts).or(CONFLICT_PAUSES.last()).copied().unwrap_or_default();
+            conflicts = conflicts.saturating_add(1);
+        }
+        if Instant::now() + pause >= deadline {
+            return Err(last);
+        }
+        let reason = hwm::chain(&last);
+        events.emit(EventKind::Retrying {
+            phase: Phase::Lookup,
+            reason,
+            attempt: attempt.saturating_add(1),
+            attempts: 0, // bounded by time, not by number
+            delay_seconds: pause.as_secs_f64(),
+            resume_at: 0,
+        });
+        sleep(pause).await;
+    }
+}
+
+/// Uniform between the interval and 2^(n-1) seconds, at most a minute.
+fn pause_after(attempt: u32, interval: Duration) -> Duration {
+    let grown = Duration::from_secs(1_u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX));
+    between(interval, grown.min(LONGEST_PAUSE).max(interval))
+}
+
+async fn ask(client: &Client, addresses: &[String], node_uuid: Option<&str>) -> Result<LookupReply, Error> {
+    let version = client.version().await.min(Microversion::AGENT_TOKEN);
+    let mut path = format!("/v1/lookup?addresses={}", addresses.join(","));
+    if let Some(uuid) = node_uuid {
+        path.push_str("&node_uuid=");
+        path.push_str(uuid);
+    }
+    let reply = client.call(Method::GET, &path, Some(version), None).await?;
+    if reply.status != 200 {
+        return Err(reply.into_error());
+    }
+    const EXPECTED: &str = "a lookup reply with a node and its configuration";
+    let content = |source| Error::Content { url: reply.url.clone(), expected: EXPECTED, source };
+    let value = with_config(reply.json(EXPECTED)?);
+    serde_json::from_value(value).map_err(content)
+}
+
+/// Old conductors have no `config` but a bare `heartbeat_timeout`.
+fn with_config(mut reply: Map<String, Value>) -> Value {
+    if !reply.contains_key("config")
+        && let Some(timeout) = reply.get("heartbeat_timeout").cloned()
+    {
+        reply.insert("config".into(), json!({ "heartbeat_timeout": timeout }));
+    }
+    Value::Object(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_from_the_interval_to_a_minute() {
+        let interval = Duration::from_secs(1);
+        for _ in 0..50 {
+            assert_eq!(pause_after(1, interval), interval);
+            assert!(pause_after(3, interval) <= Duration::from_secs(4));
+            let late = pause_after(500, interval);
+            assert!((interval..=LONGEST_PAUSE).contains(&late));
+            assert_eq!(pause_after(2, Duration::from_secs(90)), Duration::from_secs(90));
+        }
+    }
+
+    #[test]
+    fn a_reply_without_config_but_with_a_heartbeat_timeout_is_understood() {
+        let old = json!({"node": {"uuid": "u"}, "heartbeat_timeout": 60});
+        let reply: LookupReply =
+            serde_json::from_value(with_config(old.as_object().unwrap().clone())).unwrap();
+        assert_eq!(reply.config.heartbeat_timeout, 60);
+        let none = json!({"node": {"uuid": "u"}});
+        assert!(
+            serde_json::from_value::<LookupReply>(with_config(none.as_object().unwrap().clone())).is_err()
+        );
+    }
+}

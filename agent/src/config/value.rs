@@ -1,0 +1,234 @@
+//! The types of options: how each is read from text and shown to a person.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wire::{Microversion, Secret};
+
+/// A type that an option can have.
+pub(super) trait OptionValue: Sized {
+    /// What the text should be, for error messages.
+    const EXPECTED: &'static str;
+    /// Reads trimmed text.
+    fn parse(text: &str) -> Option<Self>;
+    /// The value for a person; secrets are hidden.
+    fn show(&self) -> String;
+}
+
+/// A comma-separated list of `http(s)://` URLs, without trailing slashes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Urls(pub Vec<String>);
+
+impl std::ops::Deref for Urls {
+    type Target = Vec<String>;
+
+    fn deref(&self) -> &Vec<String> {
+        &self.0
+    }
+}
+
+impl PartialEq<Vec<String>> for Urls {
+    fn eq(&self, other: &Vec<String>) -> bool {
+        self.0 == *other
+    }
+}
+
+impl OptionValue for Urls {
+    const EXPECTED: &'static str = "a comma-separated list of http:// or https:// URLs";
+    fn parse(text: &str) -> Option<Self> {
+        let parts =
+            text.split(',').map(|part| part.trim().trim_end_matches('/')).filter(|part| !part.is_empty());
+        let urls: Vec<_> = parts.map(str::to_owned).collect();
+        let valid = |url: &String| {
+            let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+            host.is_some_and(|host| !host.is_empty())
+        };
+        urls.iter().all(valid).then_some(Self(urls))
+    }
+    fn show(&self) -> String {
+        self.0.join(",")
+    }
+}
+
+/// The oldest TLS version to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+/// The elliptic curve of the generated certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Curve {
+    /// NIST P-256.
+    P256,
+    /// NIST P-384.
+    P384,
+}
+
+/// How the conductor reaches the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// In the clear.
+    Http,
+    /// With TLS.
+    Https,
+}
+
+impl Protocol {
+    /// The URL scheme.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Protocol::Http => "http",
+            Protocol::Https => "https",
+        }
+    }
+}
+
+macro_rules! choices {
+    ($type:ty, $expected:literal, $($text:literal => $value:path),+) => {
+        impl OptionValue for $type {
+            const EXPECTED: &'static str = $expected;
+            fn parse(text: &str) -> Option<Self> {
+                match text {
+                    $($text => Some($value),)+
+                    _ => None,
+                }
+            }
+            fn show(&self) -> String {
+                match self {
+                    $($value => $text.into(),)+
+                }
+            }
+        }
+    };
+}
+
+choices!(TlsVersion, "`1.2` or `1.3`", "1.2" => TlsVersion::V1_2, "1.3" => TlsVersion::V1_3);
+choices!(Curve, "`p256` or `p384`", "p256" => Curve::P256, "p384" => Curve::P384);
+choices!(Protocol, "`http` or `https`", "http" => Protocol::Http, "https" => Protocol::Https);
+
+macro_rules! numbers {
+    ($($type:ty => $expected:literal),+) => { $(
+        impl OptionValue for $type {
+            const EXPECTED: &'static str = $expected;
+            fn parse(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        }
+    )+ };
+}
+
+numbers!(u16 => "a port number", u32 => "a number", NonZeroU32 => "a number from 1 on");
+
+impl OptionValue for Duration {
+    const EXPECTED: &'static str = "a whole number of seconds";
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Duration::from_secs)
+    }
+    fn show(&self) -> String {
+        self.as_secs().to_string()
+    }
+}
+
+impl OptionValue for bool {
+    const EXPECTED: &'static str = "true or false";
+    fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "1" | "true" | "yes" | "on" => Some(true),
+            "0" | "false" | "no" | "off" => Some(false),
+            _ => None,
+        }
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl OptionValue for String {
+    const EXPECTED: &'static str = "a text";
+    fn parse(text: &str) -> Option<Self> {
+        Some(text.into())
+    }
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
+impl OptionValue for PathBuf {
+    const EXPECTED: &'static str = "a path";
+    fn parse(text: &str) -> Option<Self> {
+        Some(text.into())
+    }
+    fn show(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+impl OptionValue for Secret {
+    const EXPECTED: &'static str = "a text";
+    fn parse(text: &str) -> Option<Self> {
+        Some(Secret::new(text))
+    }
+    fn show(&self) -> String {
+        "(hidden)".into()
+    }
+}
+
+impl OptionValue for Microversion {
+    const EXPECTED: &'static str = "an API version such as 1.68";
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl OptionValue for Vec<String> {
+    const EXPECTED: &'static str = "a comma-separated list";
+    fn parse(text: &str) -> Option<Self> {
+        Some(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
+    }
+    fn show(&self) -> String {
+        self.join(",")
+    }
+}
+
+/// An empty text unsets an optional value.
+impl<T: OptionValue> OptionValue for Option<T> {
+    const EXPECTED: &'static str = T::EXPECTED;
+    fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() { Some(None) } else { T::parse(text).map(Some) }
+    }
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(|| "-".into(), OptionValue::show)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_read_as_oslo_config_reads_them() {
+        for yes in ["1", "True", "yes", "ON"] {
+            assert_eq!(bool::parse(yes), Some(true), "{yes}");
+        }
+        assert_eq!(bool::parse("2"), None);
+        assert_eq!(Urls::parse("http://a:1/, https://b//").unwrap().0, ["http://a:1", "https://b"]);
+        assert_eq!(Urls::parse("mdns"), None);
+        assert_eq!(Urls::parse("http://"), None);
+        assert_eq!(Vec::<String>::parse("raw, qcow2,,").unwrap(), ["raw", "qcow2"]);
+        assert_eq!(<Option<u16>>::parse(""), Some(None));
+        assert_eq!(NonZeroU32::parse("0"), None);
+        assert_eq!(TlsVersion::parse("1.1"), None);
+        assert_eq!(Duration::parse("-1"), None);
+    }
+}

@@ -1,0 +1,318 @@
+//! The start-up story, in order. Source: agent protocol page, 5.1.
+//!
+//! probe the hardware managers -> wait for a network interface -> lookup -> address, certificate -> serve -> heartbeats ->
+//! until told to stop. Before it, `cli` has read the configuration (and `init` has brought up the machine, as PID 1).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::{EventKind, Events, Phase};
+use hwm::{Context, HardwareManager, Registry};
+use serde_json::Value;
+use sys::Host;
+use tokio::sync::watch;
+use wire::{Interface, LookupReply, Microversion};
+
+use crate::api::{self, Api, Learned, Limits, Token, TlsError};
+use crate::command::{Deployment, Executor, Extensions, Machine};
+use crate::conductor::{
+    self, AddressSearch, Client, Heartbeater, LookupLimits, NoAddress, Trigger, find_address, lookup,
+    run_heartbeats,
+};
+use crate::config::{Config, Protocol};
+use crate::logging::LogRing;
+
+/// How long to wait for a network interface, and how often to look.
+const NETWORK_LOOKS: u32 = 12;
+const NETWORK_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why the agent can not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The client towards the conductor can not be made.
+    #[error("setting up the connection to the conductor")]
+    Client(#[source] conductor::Error),
+    /// Nobody said which node this is, for the whole time.
+    #[error(
+        "lookup failed for {seconds} seconds; is one of the addresses {addresses} a port of a node that is being deployed or cleaned?"
+    )]
+    Lookup {
+        /// For how long.
+        seconds: u64,
+        /// MAC addresses of this machine.
+        addresses: String,
+        /// The last failure.
+        #[source]
+        source: conductor::Error,
+    },
+    /// The token of this boot was fetched by an earlier process.
+    #[error(
+        "the conductor has given out the token of this boot before, and this process does not know it; \
+         power-cycle the node through its controller to start over"
+    )]
+    TokenLost,
+    /// No address to advertise.
+    #[error("finding the address at which the conductor reaches this agent")]
+    Address(#[source] NoAddress),
+    /// No certificate.
+    #[error("preparing TLS")]
+    Tls(#[source] TlsError),
+    /// The port can not be had.
+    #[error("listening on port {port}; is another agent running? ipa-listen-port=PORT chooses another")]
+    Bind {
+        /// The port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Whether starting over may help: nothing was promised to the conductor yet.
+    pub fn may_start_over(&self) -> bool {
+        match self {
+            Error::Client(_) | Error::Lookup { .. } => true,
+            // After lookup the token would be lost with the process's memory; these need a person, or a power cycle.
+            Error::TokenLost | Error::Address(_) | Error::Tls(_) | Error::Bind { .. } => false,
+        }
+    }
+}
+
+/// What an agent is made of.
+pub struct Agent {
+    /// The machine.
+    pub host: Host,
+    /// The configuration, before lookup.
+    pub config: Config,
+    /// What happens.
+    pub events: Events,
+    /// The log.
+    pub log: LogRing,
+    /// The hardware managers that may know this machine.
+    pub managers: Vec<Box<dyn HardwareManager>>,
+    /// The deployment of this boot.
+    pub deployment: Arc<dyn Deployment>,
+}
+
+/// Runs the agent until `stop` becomes true.
+pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error> {
+    let Agent { host, mut config, events, log, managers, deployment } = agent;
+    events.emit(EventKind::AgentStarted { version: env!("CARGO_PKG_VERSION").into() });
+    let registry = Arc::new(Registry::probe(&host, managers));
+    tokio::time::sleep(*config.hardware_initialization_delay).await;
+    let context = Context::new(host.clone(), events.clone());
+    let interfaces = wait_for_network(&registry, &context).await;
+
+    let token = Token::new(config.agent_token.value.clone());
+    let client = Arc::new(Client::new(&host, &config).map_err(Error::Client)?);
+    // Inspection has its place here, before lookup.
+    let found = find_node(&client, &config, &interfaces, &events).await?;
+    if let Some(reply) = &found {
+        apply(reply, &mut config, &token)?;
+    }
+    if let Err(error) = deployment.configure(&config) {
+        tracing::warn!(error = hwm::chain(&error), "the conductor's configuration is not applied in full");
+    }
+
+    let trigger = Trigger::default();
+    let ramdisk = host.attribute("/proc/mounts").is_some_and(|mounts| crate::command::is_ramdisk(&mounts));
+    let extensions = Arc::new(Extensions::new(Machine { context, registry, deployment, ramdisk, log }));
+    if let Some(reply) = &found {
+        remember(&extensions, reply);
+    }
+    let forced = trigger.clone();
+    let executor = Executor::new(extensions, events.clone(), move || forced.force());
+
+    let door = open_door(&host, &config, &client, &interfaces, found.is_some()).await?;
+    let api = Api::new(executor, token.clone(), &events, door.scheme.scheme());
+    let notice = match &door.callback_url {
+        Some(url) => format!("serving at {url}"),
+        None => format!("serving at {} without a conductor", door.bound.address),
+    };
+    events.emit(EventKind::Notice { message: notice });
+    let server = api::serve(door.bound, api.router(), door.tls, Limits::default(), stop.clone());
+    let server = tokio::spawn(server);
+    match (found, door.callback_url) {
+        (Some(reply), Some(callback_url)) => {
+            let heartbeater = Heartbeater {
+                client,
+                node_uuid: reply.node.uuid,
+                callback_url,
+                token: token.get(),
+                certificate: door.certificate,
+                request_timeout: *config.http_request_timeout,
+            };
+            let timeout = Duration::from_secs(reply.config.heartbeat_timeout.max(1));
+            run_heartbeats(&heartbeater, timeout, &trigger, stop).await;
+        }
+        _ => {
+            let mut stop = stop;
+            let _ = stop.wait_for(|stop| *stop).await; // the other end gone means the same
+        }
+    }
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the API server ended badly");
+    }
+    Ok(())
+}
+
+/// The interfaces that have a MAC address, once there is one; after a minute whatever there is.
+async fn wait_for_network(registry: &Arc<Registry>, context: &Context) -> Vec<Interface> {
+    for look in 1..=NETWORK_LOOKS {
+        let interfaces = interfaces(registry.clone(), context.clone()).await;
+        if !interfaces.is_empty() {
+            return interfaces;
+        }
+        if look == 1 {
+            tracing::warn!("no network interface yet; waiting for one");
+        }
+        tokio::time::sleep(NETWORK_PAUSE).await;
+    }
+    tracing::warn!("no network interface with a MAC address; going on without");
+    Vec::new()
+}
+
+async fn interfaces(registry: Arc<Registry>, context: Context) -> Vec<Interface> {
+    let listing = move || registry.first("list_network_interfaces", |manager| manager.interfaces(&context));
+    match tokio::task::spawn_blocking(listing).await {
+        Ok(Ok(interfaces)) => interfaces,
+        Ok(Err(error)) => {
+            tracing::warn!(error = hwm::chain(&error), "listing the network interfaces failed");
+            Vec::new()
+        }
+        Err(error) => {
+            tracing::error!(%error, "listing the network interfaces panicked");
+            Vec::new()
+        }
+    }
+}
+
+/// Asks the conductor which node this is; `None` without a conductor.
+async fn find_node(
+    client: &Client,
+    config: &Config,
+    interfaces: &[Interface],
+    events: &Events,
+) -> Result<Option<LookupReply>, Error> {
+    if config.api_url.is_empty() {
+        tracing::error!(
+            "no conductor is known, so no command will be accepted; give ipa-api-url=http://... on the kernel command line"
+        );
+        return Ok(None);
+    }
+    let addresses: Vec<_> = interfaces.iter().map(|interface| interface.mac_address.clone()).collect();
+    let limits = LookupLimits { timeout: *config.lookup_timeout, interval: *config.lookup_interval };
+    let begun = std::time::Instant::now();
+    match lookup(client, &addresses, None, limits, events).await {
+        Ok(reply) => {
+            let (seconds, bytes) = (begun.elapsed().as_secs_f64(), None);
+            events.emit(EventKind::PhaseFinished { phase: Phase::Lookup, seconds, bytes });
+            events.emit(EventKind::Notice { message: format!("this machine is node {}", reply.node.uuid) });
+            Ok(Some(reply))
+        }
+        Err(source) => {
+            let seconds = limits.timeout.as_secs();
+            let error = Error::Lookup { seconds, addresses: addresses.join(", "), source };
+            let message = hwm::chain(&error);
+            events.emit(EventKind::Failed { phase: Phase::Lookup, message });
+            Err(error)
+        }
+    }
+}
+
+/// Takes the token and the configuration of a lookup.
+fn apply(reply: &LookupReply, config: &mut Config, token: &Token) -> Result<(), Error> {
+    config.apply_lookup(&reply.config);
+    match token.learn(reply.config.agent_token.as_ref()) {
+        Learned::New => tracing::debug!("token received"),
+        Learned::Kept => tracing::debug!("the token known before lookup stays"),
+        Learned::Lost => return Err(Error::TokenLost),
+    }
+    Ok(())
+}
+
+fn remember(extensions: &Extensions, reply: &LookupReply) {
+    let node: Result<Value, _> = serde_json::to_value(&reply.node);
+    let remembered = node.map_err(|error| error.to_string()).and_then(|node| {
+        extensions.set_node(node).map_err(|failure| failure.to_string())
+    });
+    if let Err(error) = remembered {
+        tracing::warn!(error, "the node of the lookup can not be used");
+    }
+}
+
+/// How the agent is reached: decided once, constant for the whole boot.
+struct Door {
+    bound: api::Bound,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    scheme: Protocol,
+    /// Told to the conductor, where there is one.
+    callback_url: Option<String>,
+    /// Generated certificate.
+    certificate: Option<String>,
+}
+
+async fn open_door(
+    host: &Host,
+    config: &Config,
+    client: &Client,
+    interfaces: &[Interface],
+    has_conductor: bool,
+) -> Result<Door, Error> {
+    let least = *config.tls_min_version;
+    let mut door = Door {
+        bound: bind(config)?,
+        tls: None,
+        scheme: Protocol::Http,
+        callback_url: None,
+        certificate: None,
+    };
+    if *config.listen_tls {
+        let (chain, key) = (config.tls_cert_file.as_deref(), config.tls_key_file.as_deref());
+        door.tls = Some(api::static_config(chain, key, least).map_err(Error::Tls)?);
+        door.scheme = Protocol::Https;
+    }
+    if !has_conductor {
+        return Ok(door);
+    }
+    let address = find_address(AddressSearch {
+        configured: config.advertise_host.value.clone(),
+        of_interface: address_of(config.network_interface.as_deref(), interfaces),
+        urls: client.urls(),
+        attempts: *config.ip_lookup_attempts,
+        pause: *config.ip_lookup_sleep,
+    });
+    let address = address.await.map_err(Error::Address)?;
+    let mut advertised = *config.advertise_protocol;
+    if !*config.listen_tls && *config.enable_auto_tls {
+        if client.version().await >= Microversion::AGENT_VERIFY_CA {
+            let name = host.attribute("/proc/sys/kernel/hostname").unwrap_or_else(|| "localhost".into());
+            let (curve, skew) = (*config.tls_certificate_curve, *config.auto_tls_allowed_clock_skew);
+            let certificate = api::generate(&address, &name, curve, skew).map_err(Error::Tls)?;
+            door.tls = Some(api::server_config(&certificate, least).map_err(Error::Tls)?);
+            door.certificate = Some(certificate.pem);
+            door.scheme = Protocol::Https;
+            advertised = Protocol::Https;
+        } else {
+            tracing::warn!("the conductor is too old for certificates in heartbeats; serving without TLS");
+        }
+    }
+    let shown = match address.parse::<IpAddr>() {
+        Ok(IpAddr::V6(_)) => format!("[{address}]"),
+        Ok(IpAddr::V4(_)) | Err(_) => address,
+    };
+    door.callback_url = Some(format!("{}://{shown}:{}", advertised.scheme(), *config.advertise_port));
+    Ok(door)
+}
+
+fn bind(config: &Config) -> Result<api::Bound, Error> {
+    let port = *config.listen_port;
+    api::bind(config.listen_host.as_deref(), port).map_err(|source| Error::Bind { port, source })
+}
+
+/// The IPv4 address of the configured interface.
+fn address_of(name: Option<&str>, interfaces: &[Interface]) -> Option<String> {
+    interfaces.iter().find(|interface| Some(interface.name.as_str()) == name)?.ipv4_address.clone()
+}
