@@ -1,6 +1,13 @@
 //! The agent as a library: a vendor builds its own binary with its own hardware managers in a few lines over this.
 
 pub mod cmdline;
+pub mod conductor;
 pub mod config;
 pub mod logging;
 pub mod progress;
+
+/// Chooses the one TLS implementation of the process. A second call changes nothing.
+pub fn install_crypto_provider() {
+    // An error only says that one was chosen before; there is no other in this program.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -67,7 +67,8 @@ async fn resolve(url: &str) -> Vec<SocketAddr> {
 
 /// The address that packets to `target` would come from; none without a route, or when only a link-local one fits.
 fn source_address(target: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr =
+        if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(target).ok()?;
     let source = socket.local_addr().ok()?.ip();

@@ -176,7 +176,10 @@ fn roots(host: &Host, config: &Config) -> Result<Vec<Certificate>, Error> {
     match std::fs::read(host.path(&path)) {
         Ok(pem) => Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.into())),
         Err(error) if configured.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            tracing::warn!(path = SYSTEM_ROOTS, "no trust anchors: no https:// server can be verified; set cafile");
+            tracing::warn!(
+                path = SYSTEM_ROOTS,
+                "no trust anchors: no https:// server can be verified; set cafile"
+            );
             Ok(Vec::new())
         }
         Err(error) => Err(failed(error.into())),
@@ -256,7 +259,8 @@ impl Client {
             return Err(reply.into_error());
         }
         let document: Value = reply.json(EXPECTED)?;
-        let version = document.pointer("/default_version/version").and_then(Value::as_str).unwrap_or_default();
+        let version =
+            document.pointer("/default_version/version").and_then(Value::as_str).unwrap_or_default();
         version.parse().map_err(|error| Error::Content {
             url: reply.url,
             expected: EXPECTED,
@@ -296,7 +300,8 @@ impl Client {
         body: Option<&[u8]>,
     ) -> Result<Reply, Error> {
         let shown = url.split('?').next().unwrap_or_default().to_owned();
-        let failed = |source: reqwest::Error| Error::Connection { url: shown.clone(), source: source.without_url() };
+        let failed =
+            |source: reqwest::Error| Error::Connection { url: shown.clone(), source: source.without_url() };
         // Ironic answers 400 to a POST without this content type, and 404 to ramdisk calls without a version.
         let mut request = self.http.request(method, &url);
         request = request.header(CONTENT_TYPE, "application/json").header(ACCEPT, "application/json");
