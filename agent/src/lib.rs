@@ -1,6 +1,7 @@
 //! The agent as a library: a vendor builds its own binary with its own hardware managers in a few lines over this.
 
 pub mod cmdline;
+pub mod command;
 pub mod conductor;
 pub mod config;
 pub mod logging;

@@ -42,11 +42,9 @@ impl ErrorClass {
             C::InvalidCommandParamsError => ("InvalidCommandParamsError", 400, "Invalid command parameters"),
             C::RequestedObjectNotFoundError => ("RequestedObjectNotFoundError", 404, "Not found"),
             C::AgentIsBusy => ("AgentIsBusy", 409, "Agent is busy"),
-            C::DeviceNotFound => (
-                "DeviceNotFound",
-                404,
-                "Error finding the disk or partition device to deploy the image onto",
-            ),
+            C::DeviceNotFound => {
+                ("DeviceNotFound", 404, "Error finding the disk or partition device to deploy the image onto")
+            }
             C::CommandExecutionError => ("CommandExecutionError", 500, "Command execution failed"),
             C::ImageDownloadError => ("ImageDownloadError", 500, "Error downloading image"),
             C::ImageChecksumError => ("ImageChecksumError", 500, "Error verifying image checksum"),

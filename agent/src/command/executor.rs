@@ -142,9 +142,7 @@ impl Executor {
         };
         match parsed {
             Ok(command) => Ok(Ok(command)),
-            Err(Refusal::Undotted) => {
-                Err(invalid("Command name must be of the form <extension>.<name>"))
-            }
+            Err(Refusal::Undotted) => Err(invalid("Command name must be of the form <extension>.<name>")),
             Err(Refusal::UnknownExtension(extension)) => {
                 Err(Fault::new(404, format!("Not found: Extension with id {extension} not found.")))
             }
@@ -262,7 +260,8 @@ mod tests {
             match command {
                 Command::PowerOff | Command::RunImage => {
                     let gate = self.gate.lock().unwrap();
-                    gate.recv_timeout(Duration::from_secs(20)).expect("the test forgot to release the command")
+                    gate.recv_timeout(Duration::from_secs(20))
+                        .expect("the test forgot to release the command")
                 }
                 Command::GetHardwareInfo => panic!("disk on fire"),
                 Command::GetPartitionUuids => {
@@ -322,7 +321,10 @@ mod tests {
         let done = executor.find_finished(&begun.id.to_string(), true).await.unwrap();
         assert_eq!(done.command_status, CommandStatus::Succeeded);
         assert_eq!(done.command_result, Some(json!({"result": "power_off: bye"})));
-        assert_eq!(run(&executor, "standby.sync", false).await.unwrap().command_result, Some(json!({"result": "flushed"})));
+        assert_eq!(
+            run(&executor, "standby.sync", false).await.unwrap().command_result,
+            Some(json!({"result": "flushed"}))
+        );
         assert_eq!(names(&executor), ["power_off", "sync"]);
         while forced.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;

@@ -64,7 +64,8 @@ impl Extensions {
         let lines: Vec<_> =
             page.events.iter().filter_map(|event| serde_json::to_string(event).ok()).collect();
         archive.add("events.jsonl", lines.join("\n").into_bytes());
-        match self.machine.registry.inventory(&context).map(|inventory| serde_json::to_vec_pretty(&inventory)) {
+        match self.machine.registry.inventory(&context).map(|inventory| serde_json::to_vec_pretty(&inventory))
+        {
             Ok(Ok(text)) => archive.add("inventory.json", text),
             Ok(Err(error)) => tracing::warn!(%error, "the inventory is left out of the logs"),
             Err(error) => tracing::warn!(error = hwm::chain(&error), "the inventory is left out of the logs"),

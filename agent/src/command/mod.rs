@@ -13,6 +13,7 @@ mod parse;
 mod record;
 mod standby;
 mod steps;
+mod unavailable;
 
 pub use deployment::{Deployment, InstallBootloader};
 pub use error::{ErrorClass, Failure};
@@ -21,3 +22,4 @@ pub use extensions::{Extensions, Machine};
 pub use parse::{Command, ExecuteStep, Mode, Refusal};
 pub use record::Outcome;
 pub use standby::is_ramdisk;
+pub use unavailable::Unavailable;

@@ -310,7 +310,8 @@ mod tests {
 
     #[test]
     fn extra_parameters_of_a_step_become_its_arguments() {
-        let params = json!({"step": {"step": "s"}, "node": {}, "ports": [], "clean_version": {"a": "1"}, "more": 7});
+        let params =
+            json!({"step": {"step": "s"}, "node": {}, "ports": [], "clean_version": {"a": "1"}, "more": 7});
         let Ok(Command::ExecuteStep(call)) = parse("clean.execute_clean_step", params) else { panic!() };
         assert_eq!(call.version, json!({"a": "1"}));
         assert_eq!(Value::Object(call.extra), json!({"more": 7}));
@@ -318,7 +319,8 @@ mod tests {
 
     #[test]
     fn images_without_a_usable_checksum_are_refused() {
-        let good = json!({"id": "i", "urls": ["http://h/i"], "os_hash_algo": "sha256", "os_hash_value": "ab"});
+        let good =
+            json!({"id": "i", "urls": ["http://h/i"], "os_hash_algo": "sha256", "os_hash_value": "ab"});
         let with = |key: &str, value: Value| {
             let mut info = good.clone();
             info[key] = value;

@@ -109,11 +109,14 @@ mod tests {
     #[test]
     fn results_have_exactly_five_keys_in_the_order_of_the_protocol() {
         let id = Uuid::nil();
-        let golden = |mode, outcome| serde_json::to_string(&ended(id, "prepare_image", mode, outcome)).unwrap();
+        let golden =
+            |mode, outcome| serde_json::to_string(&ended(id, "prepare_image", mode, outcome)).unwrap();
         let head = r#"{"id":"00000000-0000-0000-0000-000000000000","command_name":"prepare_image","command_status":"#;
         assert_eq!(
             golden(Mode::Async, Ok(Outcome::Text("done".into()))),
-            format!(r#"{head}"SUCCEEDED","command_error":null,"command_result":{{"result":"prepare_image: done"}}}}"#)
+            format!(
+                r#"{head}"SUCCEEDED","command_error":null,"command_result":{{"result":"prepare_image: done"}}}}"#
+            )
         );
         assert_eq!(
             golden(Mode::Sync, Ok(Outcome::Text("done".into()))),

@@ -42,9 +42,9 @@ impl Extensions {
         let ours = self.machine.registry.versions();
         let equal = theirs.as_object().is_some_and(|theirs| {
             theirs.len() == ours.len()
-                && ours.iter().all(|(name, version)| {
-                    theirs.get(name).and_then(Value::as_str) == Some(version.as_str())
-                })
+                && ours
+                    .iter()
+                    .all(|(name, version)| theirs.get(name).and_then(Value::as_str) == Some(version.as_str()))
         });
         if theirs.is_null() || equal {
             return Ok(());
