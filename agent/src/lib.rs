@@ -1,11 +1,19 @@
 //! The agent as a library: a vendor builds its own binary with its own hardware managers in a few lines over this.
+//!
+//!
+//! - [`cli`]: the program's command line; [`config`]: what it may be told; [`cmdline`]: the kernel's.
+//! - [`startup`]: the story of a run, from probing the hardware to the last heartbeat.
+//! - [`conductor`]: calls to the conductor; [`api`]: calls from it; [`command`]: what those ask for.
+//! - [`progress`] and [`logging`]: what people read.
 
+pub mod api;
 pub mod cmdline;
 pub mod command;
 pub mod conductor;
 pub mod config;
 pub mod logging;
 pub mod progress;
+
 
 /// Chooses the one TLS implementation of the process. A second call changes nothing.
 pub fn install_crypto_provider() {

@@ -85,8 +85,12 @@ async fn read(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
         let chunk = match tokio::time::timeout(BODY_SILENCE, stream.next()).await {
             Ok(Some(Ok(chunk))) => chunk,
             Ok(None) => return Ok(bytes),
-            Ok(Some(Err(error))) => return Err(ApiError::bad_request(&format!("the body broke off: {error}"))),
-            Err(_) => return Err(ApiError::framework(StatusCode::REQUEST_TIMEOUT, "the body came too slowly")),
+            Ok(Some(Err(error))) => {
+                return Err(ApiError::bad_request(&format!("the body broke off: {error}")));
+            }
+            Err(_) => {
+                return Err(ApiError::framework(StatusCode::REQUEST_TIMEOUT, "the body came too slowly"));
+            }
         };
         if bytes.len().saturating_add(chunk.len()) > limit {
             let text = format!("the body is longer than {limit} bytes");

@@ -114,7 +114,8 @@ pub fn static_config(
         let path = path.to_owned();
         move |source| TlsError::File { path, source }
     };
-    let certificates = CertificateDer::pem_file_iter(chain).and_then(Iterator::collect).map_err(failed(chain))?;
+    let certificates =
+        CertificateDer::pem_file_iter(chain).and_then(Iterator::collect).map_err(failed(chain))?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(failed(key))?;
     with_chain(certificates, key, least)
 }
