@@ -1,5 +1,10 @@
 //! The agent as a library: a vendor builds its own binary with its own hardware managers in a few lines over this.
 //!
+//! ```no_run
+//! fn main() -> std::process::ExitCode {
+//!     ferric_agent::main(Vec::new()) // the vendor's managers; the built-in ones are always there
+//! }
+//! ```
 //!
 //! - [`cli`]: the program's command line; [`config`]: what it may be told; [`cmdline`]: the kernel's.
 //! - [`startup`]: the story of a run, from probing the hardware to the last heartbeat.
@@ -7,13 +12,16 @@
 //! - [`progress`] and [`logging`]: what people read.
 
 pub mod api;
+pub mod cli;
 pub mod cmdline;
 pub mod command;
 pub mod conductor;
 pub mod config;
 pub mod logging;
 pub mod progress;
+pub mod startup;
 
+pub use cli::main;
 
 /// Chooses the one TLS implementation of the process. A second call changes nothing.
 pub fn install_crypto_provider() {

@@ -14,7 +14,7 @@ use sys::Host;
 use tokio::sync::watch;
 use wire::{Interface, LookupReply, Microversion};
 
-use crate::api::{self, Api, Learned, Limits, Token, TlsError};
+use crate::api::{self, Api, Learned, Limits, TlsError, Token};
 use crate::command::{Deployment, Executor, Extensions, Machine};
 use crate::conductor::{
     self, AddressSearch, Client, Heartbeater, LookupLimits, NoAddress, Trigger, find_address, lookup,
@@ -235,9 +235,9 @@ fn apply(reply: &LookupReply, config: &mut Config, token: &Token) -> Result<(), 
 
 fn remember(extensions: &Extensions, reply: &LookupReply) {
     let node: Result<Value, _> = serde_json::to_value(&reply.node);
-    let remembered = node.map_err(|error| error.to_string()).and_then(|node| {
-        extensions.set_node(node).map_err(|failure| failure.to_string())
-    });
+    let remembered = node
+        .map_err(|error| error.to_string())
+        .and_then(|node| extensions.set_node(node).map_err(|failure| failure.to_string()));
     if let Err(error) = remembered {
         tracing::warn!(error, "the node of the lookup can not be used");
     }

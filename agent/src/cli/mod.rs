@@ -37,7 +37,12 @@ impl From<Exit> for ExitCode {
 }
 
 #[derive(Parser)]
-#[command(name = "ferric-agent", version, about = "In-ramdisk deployment agent", args_conflicts_with_subcommands = true)]
+#[command(
+    name = "ferric-agent",
+    version,
+    about = "In-ramdisk deployment agent",
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -127,7 +132,14 @@ mod tests {
 
     #[test]
     fn flags_become_overrides_and_the_default_is_to_run() {
-        let cli = Cli::parse_from(["ferric-agent", "--insecure", "--set", "listen_port = 1", "--disks", "/dev/loop*"]);
+        let cli = Cli::parse_from([
+            "ferric-agent",
+            "--insecure",
+            "--set",
+            "listen_port = 1",
+            "--disks",
+            "/dev/loop*",
+        ]);
         assert!(cli.command.is_none());
         let values = cli.options.overrides().values;
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());

@@ -43,7 +43,7 @@ pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn Hardware
             return Exit::Failed;
         }
     };
-    let deployment = crate::cli::deployment();
+    let deployment = std::sync::Arc::new(crate::command::Unavailable);
     let agent = Agent { host: host.clone(), config, events, log, managers, deployment };
     let ended = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
