@@ -24,3 +24,10 @@ impl Cancel {
         self.0.load(Ordering::Relaxed)
     }
 }
+
+/// Somebody else's flag: true asks to stop.
+impl From<Arc<AtomicBool>> for Cancel {
+    fn from(flag: Arc<AtomicBool>) -> Self {
+        Self(flag)
+    }
+}

@@ -12,6 +12,7 @@
 
 mod buffer;
 mod cancel;
+mod detect;
 mod digest;
 mod error;
 mod format;
@@ -27,6 +28,7 @@ mod source;
 mod write;
 
 pub use cancel::Cancel;
+pub use detect::detect_format;
 pub use digest::{Algorithm, DigestError, ExpectedDigest};
 pub use error::{Error, ErrorKind};
 pub use format::{DETECT_BYTES, Detected, Format, FormatError};
