@@ -42,6 +42,11 @@ impl Context {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
+    /// The flag itself, for work that looks at it without knowing this type: true asks to stop.
+    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cancelled)
+    }
+
     /// Whether work should stop.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
