@@ -25,6 +25,7 @@ mod select;
 mod source;
 pub mod table;
 mod target;
+mod wipe;
 
 pub use allow::AllowList;
 pub use contents::{Contents, PartitionContents};
@@ -36,3 +37,4 @@ pub use select::{DEFAULT_MINIMUM_BYTES, Selection, Verdict, select};
 pub use source::{Device, Region, Source};
 pub use table::{GptFix, fix_gpt};
 pub use target::{Refusal, Target};
+pub use wipe::wipe_metadata;
