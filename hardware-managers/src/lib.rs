@@ -1,1 +1,25 @@
-//! Under construction.
+//! The hardware managers that Ferric brings along, and the story of a deployment.
+//!
+//! - [`builtin`] is the one explicit list of managers; a vendor's own binary adds to it.
+//! - [`Deployment`] is the handle through which an image is written, whoever asks: the step `write_image`, the command
+//!   `standby.prepare_image`, or a person with `ferric-agent write`. **It destroys what is on the chosen disk.**
+//! - [`Settings`] is what the agent's configuration says.
+//!
+//! The generic manager reads `/sys` and `/proc` itself and runs no programs.
+
+mod deployment;
+mod generic;
+mod settings;
+
+use std::sync::Arc;
+
+pub use deployment::{Choice, ConfigDrive, Deployed, Deployment, InstallBootloader};
+pub use generic::GenericHardwareManager;
+pub use generic::image::{Checksum, Image};
+use hwm::HardwareManager;
+pub use settings::{Credentials, Settings};
+
+/// Every built-in manager, in the order in which equals are asked.
+pub fn builtin(deployment: &Arc<Deployment>) -> Vec<Box<dyn HardwareManager>> {
+    vec![Box::new(GenericHardwareManager::new(Arc::clone(deployment)))]
+}

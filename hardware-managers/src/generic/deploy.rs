@@ -1,0 +1,254 @@
+//! The story "this image onto that disk", in order.
+//!
+//! Everything that can fail without touching the disk comes first: the digest is known, the config drive decoded, the disk
+//! chosen and claimed. Then the image is streamed and verified, the partition table is mended for this disk's size and
+//! looked at, and the config drive is written.
+
+use std::time::{Duration, Instant};
+
+use disk::table::Table;
+use disk::{Policy, Target};
+use events::{EventKind, Phase};
+use hwm::{Context, Error};
+use imaging::{Cancel, Detected, DeviceSink, ErrorKind, ExpectedDigest, Format, ImageRequest};
+
+use super::checksum_file::find_digest;
+use super::image::{Checksum, Image, permit_md5};
+use super::root_disk;
+use crate::deployment::{Choice, ConfigDrive, Deployed};
+use crate::settings::Settings;
+
+/// The largest checksum file that is read. Those of whole distributions have a few hundred lines.
+const CHECKSUM_FILE_LIMIT: u64 = 1024 * 1024;
+/// The largest config drive that is fetched, before decoding. Source: data plane page, 4.3: 64 MiB decoded.
+const CONFIG_DRIVE_LIMIT: u64 = 96 * 1024 * 1024;
+
+/// **Writes an image, and a config drive if there is one, to a disk.**
+pub(crate) fn run(
+    cx: &Context,
+    settings: &Settings,
+    image: &Image,
+    config_drive: Option<ConfigDrive>,
+    choice: &Choice,
+) -> Result<Deployed, Error> {
+    let digest = expected_digest(image, settings)?;
+    let config_drive = config_drive.map(|drive| decode(&drive, settings)).transpose()?;
+    let disk = match choice {
+        Choice::Hints => root_disk::wait(cx, settings)?,
+        Choice::Device(device) => root_disk::by_device(cx, settings, device)?,
+    };
+    let policy = Policy::detect(&cx.host, settings.allow.clone());
+    let target = Target::claim(&cx.host, &disk, &policy).map_err(|refusal| protected(&refusal))?;
+    let format = format(image, settings)?;
+
+    let request = ImageRequest {
+        label: image.label.clone(),
+        sources: image.sources.clone(),
+        digest,
+        format,
+        authorization: image.authorization.clone(),
+        proxies: image.proxies.clone(),
+    };
+    announce(cx, &target, "writing an image");
+    let written = write(cx, settings, &request, &target)?;
+    if let Err(error) = disk::fix_gpt(&target) {
+        tracing::warn!(error = hwm::chain(&error), "the GPT could not be fitted to the disk");
+    }
+    reread(cx, &target);
+    let table = table(&target)?;
+    if let Some(bytes) = &config_drive {
+        place_config_drive(cx, &target, bytes)?;
+    }
+    Ok(Deployed {
+        root_uuid: table.disk_signature(),
+        disk: target.disk().clone(),
+        partitions: table.partitions().len(),
+        config_drive: config_drive.is_some(),
+        written,
+    })
+}
+
+/// Says, at info and to whoever listens, what is about to be destroyed.
+pub(crate) fn announce(cx: &Context, target: &Target, action: &'static str) {
+    let disk = target.disk();
+    let contents = target.contents().to_string().replace('\n', "; ");
+    let serial = disk.serial.as_deref().unwrap_or("unknown");
+    let model = disk.model.as_deref().unwrap_or("unknown");
+    tracing::info!(
+        device = disk.name,
+        size_bytes = target.size_bytes(),
+        serial,
+        model,
+        contents,
+        action,
+        "destroying the contents of a disk"
+    );
+    let message = format!(
+        "{action} destroys the contents of {} ({} bytes, model {model}, serial {serial}): {contents}",
+        disk.name,
+        target.size_bytes()
+    );
+    cx.events.emit(EventKind::Notice { message });
+}
+
+/// A refusal, with its causes, as the wire knows it.
+pub(crate) fn protected(refusal: &disk::Refusal) -> Error {
+    Error::ProtectedDevice { message: hwm::chain(refusal) }
+}
+
+fn expected_digest(image: &Image, settings: &Settings) -> Result<ExpectedDigest, Error> {
+    let (url, algorithm) = match &image.checksum {
+        Checksum::Digest(digest) => return Ok(digest.clone()),
+        Checksum::File { url, algorithm } => (url, algorithm),
+    };
+    let fail = |reason: String| Error::ImageDownload {
+        message: format!("checksum file of image {}: {reason}", image.label),
+    };
+    let bytes =
+        imaging::fetch_small(url, &settings.transport, image.authorization.as_ref(), CHECKSUM_FILE_LIMIT)
+            .map_err(|error| fail(error.report()))?;
+    let wanted = image.sources.first().map_or("", String::as_str);
+    let hex = find_digest(&String::from_utf8_lossy(&bytes), wanted).map_err(fail)?;
+    let digest = match algorithm {
+        Some(algorithm) => ExpectedDigest::from_parts(algorithm.name(), &hex),
+        None => ExpectedDigest::from_hex(&hex),
+    };
+    let digest = digest.map_err(|error| fail(error.to_string()))?;
+    if algorithm.is_none() && digest.algorithm() == imaging::Algorithm::Md5 {
+        permit_md5(&image.label, settings)?;
+    }
+    Ok(digest)
+}
+
+/// A config drive as the bytes of a file system image.
+fn decode(drive: &ConfigDrive, settings: &Settings) -> Result<Vec<u8>, Error> {
+    let fail = |error: disk::Error| Error::Failed { message: hwm::chain(&error) };
+    match drive {
+        ConfigDrive::Bytes(bytes) => disk::config_drive::decode(bytes).map_err(fail),
+        ConfigDrive::Text(text) => {
+            let text = text.expose().trim();
+            let scheme = text.get(..8).unwrap_or(text).to_ascii_lowercase();
+            if !scheme.starts_with("http://") && !scheme.starts_with("https://") {
+                return disk::config_drive::decode(text.as_bytes()).map_err(fail);
+            }
+            let bytes = imaging::fetch_small(text, &settings.transport, None, CONFIG_DRIVE_LIMIT).map_err(
+                |error| Error::ImageDownload { message: format!("config drive: {}", error.report()) },
+            )?;
+            disk::config_drive::decode(&bytes).map_err(fail)
+        }
+    }
+}
+
+/// The declared format, or what the image's first bytes say.
+fn format(image: &Image, settings: &Settings) -> Result<Format, Error> {
+    if let [format] = image.formats.as_slice() {
+        return Ok(*format);
+    }
+    let detected = imaging::detect_format(
+        &image.sources,
+        &settings.transport,
+        image.authorization.as_ref(),
+        &image.proxies,
+    )
+    .map_err(|error| write_error(&error))?;
+    match detected {
+        Detected::Known(format) if image.formats.contains(&format) => Ok(format),
+        Detected::Known(_) | Detected::Foreign(_) => Err(Error::InvalidImage {
+            message: format!("image {} is {detected}, which is not accepted", image.label),
+        }),
+    }
+}
+
+/// Streams, decodes, verifies. A cancelled context stops it within a second.
+fn write(
+    cx: &Context,
+    settings: &Settings,
+    request: &ImageRequest,
+    target: &Target,
+) -> Result<imaging::Written, Error> {
+    let sink = DeviceSink::open(target.device()).map_err(|error| write_error(&error))?;
+    let cancel = Cancel::from(cx.cancel_flag());
+    imaging::write_image(request, &settings.transport, Box::new(sink), &cx.events, &cancel)
+        .map_err(|error| write_error(&error))
+}
+
+fn write_error(error: &imaging::Error) -> Error {
+    let message = error.report();
+    match error.kind() {
+        ErrorKind::Request | ErrorKind::Download | ErrorKind::DownloadFatal => {
+            Error::ImageDownload { message }
+        }
+        ErrorKind::ChecksumMismatch => Error::ImageChecksum { message },
+        ErrorKind::InvalidImage => Error::InvalidImage { message },
+        ErrorKind::OutOfSpace | ErrorKind::Write => Error::ImageWrite { message },
+        ErrorKind::Cancelled => Error::Failed { message },
+    }
+}
+
+/// Makes the kernel see the new partitions. It refuses while something still looks at the old ones, so it is asked a few
+/// times; nothing that follows depends on it, for tables and boot files are read from the disk itself.
+pub(crate) fn reread(cx: &Context, target: &Target) {
+    for _ in 0..10 {
+        match cx.host.kernel().reread_partition_table(target.device()) {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "the kernel does not read the partition table yet"),
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    tracing::warn!(device = target.disk().name, "the kernel did not read the new partition table");
+}
+
+/// The partition table that the image brought. None, an empty one, or one for a larger disk is an error: such a disk does
+/// not boot.
+fn table(target: &Target) -> Result<Table, Error> {
+    let device = &target.disk().name;
+    let check = || {
+        let table = target.table()?;
+        table.validate(device, target.size_bytes())?;
+        Ok(table)
+    };
+    check().map_err(|error: disk::Error| Error::InvalidImage {
+        message: format!(
+            "the image was written and verified, but does not make a bootable disk: {}; is it a whole-disk image for \
+             disks with sectors of {} bytes?",
+            hwm::chain(&error),
+            target.logical_sector_bytes()
+        ),
+    })
+}
+
+fn place_config_drive(cx: &Context, target: &Target, bytes: &[u8]) -> Result<(), Error> {
+    let started = Instant::now();
+    let device = target.disk().name.clone();
+    cx.events.emit(EventKind::PhaseStarted { phase: Phase::ConfigDrive, subject: device.clone() });
+    tracing::info!(device, size_bytes = bytes.len(), "writing the config drive");
+    disk::config_drive::place(target, bytes).map_err(|error| {
+        let message = format!("writing the config drive to {device}: {}", hwm::chain(&error));
+        cx.events.emit(EventKind::Failed { phase: Phase::ConfigDrive, message: message.clone() });
+        Error::Failed { message }
+    })?;
+    reread(cx, target);
+    let bytes = u64::try_from(bytes.len()).ok();
+    cx.events.emit(EventKind::PhaseFinished {
+        phase: Phase::ConfigDrive,
+        seconds: started.elapsed().as_secs_f64(),
+        bytes,
+    });
+    Ok(())
+}
+
+/// Writes out everything, drops the kernel's caches, and flushes every disk. Source: data plane page, 0.5.
+pub(crate) fn sync(cx: &Context, settings: &Settings) -> Result<(), Error> {
+    cx.host.kernel().sync();
+    if let Err(error) = std::fs::write(cx.host.path("/proc/sys/vm/drop_caches"), "3") {
+        tracing::warn!(%error, "the kernel's caches were not dropped");
+    }
+    let disks =
+        disk::list(&cx.host, settings.allow.as_ref()).map_err(|e| Error::other("listing disks", e))?;
+    for disk in disks {
+        if let Err(error) = cx.host.kernel().flush_buffers(&cx.host.path(&disk.name)) {
+            tracing::warn!(device = disk.name, %error, "disk not flushed");
+        }
+    }
+    Ok(())
+}

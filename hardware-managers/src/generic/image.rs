@@ -1,0 +1,327 @@
+//! From Ironic's `image_info` to what is to be written: the checks before anything happens, and the rules for formats,
+//! digests and credentials. Pure; a checksum file is fetched by the deploy story.
+//!
+//! Source: data plane page, 1.2 (validation), 1.3 (authentication), 1.5 (checksums), 1.8 (formats).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hwm::Error;
+use imaging::{Algorithm, ExpectedDigest, Format, Proxies};
+use wire::{ImageInfo, Secret};
+
+use crate::settings::{Credentials, Settings};
+
+/// An image that passed the checks.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// A label for messages.
+    pub label: String,
+    /// URLs of the same bytes, in order of preference.
+    pub sources: Vec<String>,
+    /// What the published bytes are held to.
+    pub checksum: Checksum,
+    /// The declared format; without one, the formats that may be found.
+    pub formats: Vec<Format>,
+    /// The complete `Authorization` header.
+    pub authorization: Option<Secret>,
+    /// Proxies for the image and its checksum file.
+    pub proxies: Proxies,
+}
+
+/// A digest, or where to find it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// The digest itself.
+    Digest(ExpectedDigest),
+    /// A checksum file on a server.
+    File {
+        /// Its URL.
+        url: String,
+        /// The algorithm, where it is known beforehand.
+        algorithm: Option<Algorithm>,
+    },
+}
+
+/// Checks `image_info` and says what is to be written.
+///
+/// # Errors
+/// `InvalidParameters` for what the conductor checks synchronously, `InvalidImage` for formats that are not accepted,
+/// `ImageDownload` for credentials that can not work.
+pub(crate) fn check(info: &ImageInfo, settings: &Settings) -> Result<Image, Error> {
+    if info.id.is_empty() {
+        return Err(invalid("image_info has an empty id".into()));
+    }
+    if info.urls.is_empty() {
+        return Err(invalid(format!("image_info of image {} names no url", info.id)));
+    }
+    for url in &info.urls {
+        if !is_http(url) {
+            return Err(invalid(format!("image {}: {url:?} is no http or https URL", info.id)));
+        }
+    }
+    let checksum = checksum(info, settings)?;
+    if info.image_type.as_deref() == Some("partition") {
+        return Err(Error::InvalidImage {
+            message: format!(
+                "image {} is a partition image, which this agent does not write yet: publish a whole-disk image and \
+                 set instance_info.image_type to whole-disk",
+                info.id
+            ),
+        });
+    }
+    Ok(Image {
+        label: info.id.clone(),
+        sources: info.urls.clone(),
+        checksum,
+        formats: formats(info, settings)?,
+        authorization: authorization(info, settings.image_server.as_ref())?,
+        proxies: proxies(info),
+    })
+}
+
+/// Source: data plane page, 1.5. The pair of algorithm and value is preferred where the algorithm is known.
+fn checksum(info: &ImageInfo, settings: &Settings) -> Result<Checksum, Error> {
+    let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
+    let (algorithm, value) = (given(&info.os_hash_algo), given(&info.os_hash_value));
+    if algorithm.is_some() != value.is_some() {
+        return Err(invalid(format!("image {}: os_hash_algo and os_hash_value go together", info.id)));
+    }
+    if info.checksum.as_deref() == Some("") {
+        return Err(invalid(format!("image {} has an empty checksum", info.id)));
+    }
+    if let Some((name, value)) = algorithm.zip(value) {
+        match name.parse::<Algorithm>() {
+            Ok(algorithm) if is_http(&value) => {
+                return Ok(Checksum::File { url: value, algorithm: Some(algorithm) });
+            }
+            Ok(_) => return digest(info, ExpectedDigest::from_parts(&name, &value)),
+            Err(error) if info.checksum.is_none() => {
+                return Err(invalid(format!("image {}: {error}", info.id)));
+            }
+            Err(error) => tracing::warn!(image = info.id, %error, "falling back to the field checksum"),
+        }
+    }
+    match info.checksum.as_deref() {
+        Some(url) if is_http(url) => Ok(Checksum::File { url: url.to_owned(), algorithm: None }),
+        Some(hex) => {
+            let expected = ExpectedDigest::from_hex(hex);
+            if expected.as_ref().is_ok_and(|e| e.algorithm() == Algorithm::Md5) {
+                permit_md5(&info.id, settings)?;
+            }
+            digest(info, expected)
+        }
+        None => Err(invalid(format!(
+            "image {} has no usable checksum: set image_checksum, or image_os_hash_algo and image_os_hash_value",
+            info.id
+        ))),
+    }
+}
+
+fn digest(info: &ImageInfo, digest: Result<ExpectedDigest, imaging::DigestError>) -> Result<Checksum, Error> {
+    digest.map(Checksum::Digest).map_err(|error| invalid(format!("checksum of image {}: {error}", info.id)))
+}
+
+/// MD5 by the length of a digest counts only where it is enabled.
+pub(crate) fn permit_md5(image: &str, settings: &Settings) -> Result<(), Error> {
+    if settings.md5_enabled {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "image {image} has only an MD5 checksum, and MD5 is disabled: publish a SHA-256 digest"
+    )))
+}
+
+/// The declared format, or every permitted one where none is declared. `gpt` and `iso` are raw bytes under another name.
+fn formats(info: &ImageInfo, settings: &Settings) -> Result<Vec<Format>, Error> {
+    let permitted = |names: &[&str]| settings.permitted_formats.iter().any(|p| names.contains(&p.as_str()));
+    let refuse = |message| Err(Error::InvalidImage { message });
+    match info.disk_format.as_deref() {
+        Some("raw" | "gpt") => Ok(vec![Format::Raw]),
+        None | Some("" | "unknown") => {
+            let mut formats = Vec::new();
+            if permitted(&["raw", "gpt"]) {
+                formats.push(Format::Raw);
+            }
+            if permitted(&["qcow2"]) {
+                formats.push(Format::Qcow2);
+            }
+            match formats.is_empty() {
+                true => refuse(format!("image {}: neither raw nor qcow2 images are permitted", info.id)),
+                false => Ok(formats),
+            }
+        }
+        Some(declared) => match declared.parse::<Format>() {
+            Ok(format) if permitted(&[declared]) => Ok(vec![format]),
+            Ok(format) => refuse(format!(
+                "image {} is {format}, which is not among the permitted formats {}",
+                info.id,
+                settings.permitted_formats.join(", ")
+            )),
+            Err(error) => refuse(format!("image {}: {error}", info.id)),
+        },
+    }
+}
+
+/// Source: data plane page, 1.3. The image's own header, then its own basic credentials, then the configured ones.
+fn authorization(info: &ImageInfo, configured: Option<&Credentials>) -> Result<Option<Secret>, Error> {
+    if let Some(encoded) = info.image_request_authorization.as_ref().filter(|s| !s.expose().is_empty()) {
+        let header =
+            BASE64.decode(encoded.expose().trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let message =
+            format!("image {}: image_request_authorization is not base64 of a header value", info.id);
+        return header.map(|header| Some(Secret::new(header))).ok_or(Error::InvalidParameters { message });
+    }
+    let own = (info.image_server_auth_strategy.as_deref() == Some("http_basic")).then(|| Credentials {
+        user: info.image_server_user.clone().unwrap_or_default(),
+        password: info.image_server_password.clone().unwrap_or_else(|| Secret::new("")),
+    });
+    let Some(credentials) = own.as_ref().or(configured) else { return Ok(None) };
+    if credentials.user.is_empty() || credentials.password.expose().is_empty() {
+        let message = format!(
+            "image {}: http_basic authentication needs both image_server_user and image_server_password",
+            info.id
+        );
+        return Err(Error::ImageDownload { message });
+    }
+    let pair = format!("{}:{}", credentials.user, credentials.password.expose());
+    Ok(Some(Secret::new(format!("Basic {}", BASE64.encode(pair)))))
+}
+
+fn proxies(info: &ImageInfo) -> Proxies {
+    let proxy = |scheme: &str| {
+        info.proxies.as_ref().and_then(|map| map.get(scheme)).cloned().filter(|url| !url.is_empty())
+    };
+    Proxies { http: proxy("http"), https: proxy("https"), no_proxy: info.no_proxy.clone() }
+}
+
+fn is_http(url: &str) -> bool {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    matches!(scheme.as_deref(), Some("http" | "https"))
+}
+
+fn invalid(message: String) -> Error {
+    Error::InvalidParameters { message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn with(extra: Value) -> Result<Image, Error> {
+        check_with(extra, &Settings::default())
+    }
+
+    fn check_with(extra: Value, settings: &Settings) -> Result<Image, Error> {
+        let mut info = json!({"id": "debian.raw", "urls": ["http://h/debian.raw"], "disk_format": "raw"});
+        let map = info.as_object_mut().unwrap();
+        map.extend(extra.as_object().unwrap().clone());
+        check(&serde_json::from_value(info).unwrap(), settings)
+    }
+
+    fn sha(digit: &str) -> String {
+        digit.repeat(64)
+    }
+
+    #[test]
+    fn an_image_without_a_usable_checksum_is_refused() {
+        for extra in [
+            json!({}),
+            json!({"checksum": ""}),
+            json!({"checksum": "abc"}),
+            json!({"checksum": "d".repeat(40)}),
+            json!({"os_hash_algo": "sha256"}),
+            json!({"os_hash_value": sha("a")}),
+            json!({"os_hash_algo": "sha256", "os_hash_value": "short"}),
+            json!({"os_hash_algo": "whirlpool", "os_hash_value": sha("a")}),
+            json!({"checksum": sha("a"), "urls": []}),
+            json!({"checksum": sha("a"), "urls": ["file:///etc/shadow"]}),
+            json!({"checksum": sha("a"), "id": ""}),
+        ] {
+            let error = with(extra.clone()).unwrap_err();
+            assert!(matches!(error, Error::InvalidParameters { .. }), "{extra}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn the_hash_pair_beats_the_checksum_and_falls_back_to_it() {
+        let both = json!({"checksum": sha("a"), "os_hash_algo": "sha512", "os_hash_value": "b".repeat(128)});
+        let Checksum::Digest(digest) = with(both).unwrap().checksum else { panic!() };
+        assert_eq!(digest.algorithm(), Algorithm::Sha512);
+        let unknown = json!({"checksum": sha("a"), "os_hash_algo": "whirlpool", "os_hash_value": "b"});
+        let Checksum::Digest(digest) = with(unknown).unwrap().checksum else { panic!() };
+        assert_eq!(digest.hex(), sha("a"));
+    }
+
+    #[test]
+    fn checksums_may_be_urls() {
+        let url = "https://h/SHA256SUMS".to_owned();
+        assert_eq!(
+            with(json!({"checksum": url})).unwrap().checksum,
+            Checksum::File { url: url.clone(), algorithm: None }
+        );
+        assert_eq!(
+            with(json!({"os_hash_algo": "sha512", "os_hash_value": url})).unwrap().checksum,
+            Checksum::File { url, algorithm: Some(Algorithm::Sha512) }
+        );
+    }
+
+    #[test]
+    fn md5_by_length_counts_only_where_enabled() {
+        let md5 = json!({"checksum": "a".repeat(32)});
+        assert!(with(md5.clone()).is_ok());
+        let settings = Settings { md5_enabled: false, ..Settings::default() };
+        assert!(check_with(md5, &settings).unwrap_err().to_string().contains("MD5 is disabled"));
+        let pair = json!({"os_hash_algo": "md5", "os_hash_value": "a".repeat(32)});
+        assert!(check_with(pair, &settings).is_ok());
+    }
+
+    #[test]
+    fn formats_are_declared_detected_or_refused() {
+        let formats = |format: Value| {
+            with(json!({"checksum": sha("a"), "disk_format": format})).map(|image| image.formats)
+        };
+        assert_eq!(formats(json!("raw")).unwrap(), [Format::Raw]);
+        assert_eq!(formats(json!("gpt")).unwrap(), [Format::Raw]);
+        assert_eq!(formats(json!("qcow2")).unwrap(), [Format::Qcow2]);
+        for unknown in [json!(null), json!("unknown")] {
+            assert_eq!(formats(unknown).unwrap(), [Format::Raw, Format::Qcow2]);
+        }
+        for refused in ["vmdk", "vhd", "luks"] {
+            assert!(matches!(formats(json!(refused)).unwrap_err(), Error::InvalidImage { .. }));
+        }
+        let settings = Settings { permitted_formats: vec!["raw".into()], ..Settings::default() };
+        let qcow2 = json!({"checksum": sha("a"), "disk_format": "qcow2"});
+        assert!(matches!(check_with(qcow2, &settings), Err(Error::InvalidImage { .. })));
+    }
+
+    #[test]
+    fn partition_images_are_refused_with_a_way_out() {
+        let error = with(json!({"checksum": sha("a"), "image_type": "partition"})).unwrap_err();
+        assert!(matches!(error, Error::InvalidImage { .. }));
+        assert!(error.to_string().contains("whole-disk"));
+        assert!(with(json!({"checksum": sha("a"), "image_type": "whole-disk"})).is_ok());
+    }
+
+    #[test]
+    fn the_images_own_header_beats_its_user_beats_the_configured_one() {
+        let settings = Settings {
+            image_server: Some(Credentials { user: "conf".into(), password: Secret::new("pw") }),
+            ..Settings::default()
+        };
+        let header = |extra: Value| {
+            let mut image = json!({"checksum": sha("a")});
+            image.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            check_with(image, &settings).map(|image| image.authorization.unwrap().expose().to_owned())
+        };
+        let own = json!({"image_server_auth_strategy": "http_basic", "image_server_user": "u", "image_server_password": "p"});
+        assert_eq!(header(json!({})).unwrap(), "Basic Y29uZjpwdw==");
+        assert_eq!(header(own.clone()).unwrap(), "Basic dTpw");
+        let mut complete = own;
+        complete["image_request_authorization"] = json!("QmVhcmVyIHRva2Vu");
+        assert_eq!(header(complete).unwrap(), "Bearer token");
+        let half = json!({"image_server_auth_strategy": "http_basic", "image_server_user": "u"});
+        assert!(matches!(header(half), Err(Error::ImageDownload { .. })));
+        assert!(header(json!({"image_request_authorization": "%%"})).is_err());
+    }
+}

@@ -1,0 +1,250 @@
+//! The story "this image onto that disk" on a loop device: through the step that a conductor sends, and its refusals.
+
+mod support;
+
+use std::sync::Arc;
+
+use base64::Engine;
+use disk::AllowList;
+use events::{EventKind, Events, Phase};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hardware_managers::{Deployment, Settings, builtin};
+use hwm::{Context, Error, Registry, StepCall};
+use imaging::Transport;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::time::Duration;
+use support::{DISK_BYTES, Loop, MIB, config_drive, image, serve, sha256};
+use sys::Host;
+use wire::StepKind;
+
+struct Machine {
+    registry: Registry,
+    deployment: Arc<Deployment>,
+    cx: Context,
+}
+
+/// A machine that may write only to `allowed`, told by hints to write to `hinted`.
+fn machine(allowed: &str, hinted: &str) -> Machine {
+    let transport =
+        Transport { attempts: 2, retry_interval: Duration::from_millis(10), ..Transport::default() };
+    let deployment = Deployment::new(Settings {
+        allow: Some(AllowList::parse(allowed).unwrap()),
+        transport,
+        disk_wait_attempts: 1,
+        ..Settings::default()
+    });
+    let host = Host::real();
+    let registry = Registry::probe(&host, builtin(&deployment));
+    let node = json!({"instance_info": {"root_device": {"name": hinted}}});
+    let cx = Context::new(host, Events::default()).with_node(node);
+    Machine { registry, deployment, cx }
+}
+
+impl Machine {
+    fn run(&self, kind: StepKind, step: &str, arguments: Value) -> Result<Value, Error> {
+        let arguments = arguments.as_object().unwrap().clone();
+        self.registry.run_step(&StepCall { kind, step: step.into(), arguments, ports: json!([]) }, &self.cx)
+    }
+
+    fn write_image(&self, image_info: Value, configdrive: Value) -> Result<Value, Error> {
+        let arguments = json!({"image_info": image_info, "configdrive": configdrive});
+        self.run(StepKind::Deploy, "write_image", arguments)
+    }
+
+    fn events(&self) -> Vec<EventKind> {
+        self.cx.events.after(0, 1000).events.into_iter().map(|event| event.kind).collect()
+    }
+}
+
+fn info(url: &str, digest: &str) -> Value {
+    json!({"id": "test.raw", "urls": [format!("{url}/test.raw")], "disk_format": "raw",
+           "os_hash_algo": "sha256", "os_hash_value": digest})
+}
+
+fn conductor_form(drive: &[u8]) -> String {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(drive).unwrap();
+    base64::engine::general_purpose::STANDARD.encode(gzip.finish().unwrap())
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+#[test]
+fn loop_step_writes_the_image_and_the_config_drive_and_remembers_the_disk() {
+    let Some(disk) = Loop::new() else { return };
+    let image = image();
+    let url = serve(vec![("test.raw", image.clone())]);
+    let machine = machine(disk.name(), disk.name());
+    assert_eq!(machine.deployment.partition_uuids(), json!({}));
+
+    let result = machine
+        .write_image(info(&url, &sha256(&image)), json!(conductor_form(&config_drive())))
+        .unwrap_or_else(|error| panic!("{}", hwm::chain(&error)));
+    let text =
+        format!("prepare_image: image (test.raw) written to device {} root_uuid=0x1a2b3c4d", disk.name());
+    assert_eq!(result, json!({ "result": text }));
+    assert_eq!(machine.deployment.partition_uuids(), json!({"root uuid": "0x1a2b3c4d"}));
+
+    let written = disk.read(0, image.len());
+    assert_eq!(written[512..], image[512..], "everything but the partition table is as published");
+    assert_eq!(written[..462], image[..462], "code, signature and first entry too");
+    let last = disk.read(DISK_BYTES - 64 * MIB as u64, config_drive().len());
+    assert_eq!(last, config_drive());
+
+    let events = machine.events();
+    let notice = events.iter().position(|event| matches!(event, EventKind::Notice { message } if message.contains("destroys") && message.contains(disk.name())));
+    let write =
+        events.iter().position(|event| matches!(event, EventKind::PhaseStarted { phase: Phase::Write, .. }));
+    assert!(notice.unwrap() < write.unwrap(), "said before it was done: {events:?}");
+    assert!(matches!(events.last(), Some(EventKind::PhaseFinished { phase: Phase::ConfigDrive, .. })));
+}
+
+#[test]
+fn loop_wrong_digest_leaves_the_head_zero_and_is_named() {
+    let Some(disk) = Loop::new() else { return };
+    let image = image();
+    let url = serve(vec![("test.raw", image.clone())]);
+    let machine = machine(disk.name(), disk.name());
+    let wrong = "5".repeat(64);
+    let error = machine.write_image(info(&url, &wrong), Value::Null).unwrap_err();
+    assert!(matches!(error, Error::ImageChecksum { .. }), "{error:?}");
+    for part in [wrong.as_str(), &sha256(&image), "does not boot"] {
+        assert!(error.to_string().contains(part), "{part} is missing: {error}");
+    }
+    assert!(disk.has_zeroed_head());
+    assert_eq!(machine.deployment.partition_uuids(), json!({}));
+}
+
+#[test]
+fn loop_disk_outside_the_allow_list_is_not_even_seen() {
+    let (Some(disk), Some(other)) = (Loop::new(), Loop::new()) else { return };
+    let image = image();
+    let url = serve(vec![("test.raw", image.clone())]);
+    let machine = machine(other.name(), disk.name());
+    let error = machine.write_image(info(&url, &sha256(&image)), Value::Null).unwrap_err();
+    assert!(matches!(error, Error::DeviceNotFound { .. }), "{error:?}");
+    assert!(disk.is_untouched() && other.is_untouched());
+}
+
+#[test]
+fn loop_what_can_fail_beforehand_fails_before_the_disk_is_touched() {
+    let Some(disk) = Loop::new() else { return };
+    let image = image();
+    let url = serve(vec![("test.raw", image.clone()), ("SUMS", b"no digest here\n".to_vec())]);
+    let digest = sha256(&image);
+    let with = |key: &str, value: Value| {
+        let mut info = info(&url, &digest);
+        info[key] = value;
+        info
+    };
+    let cases = [
+        (with("urls", json!([format!("{url}/absent")])), Value::Null),
+        (with("disk_format", json!("qcow2")), Value::Null),
+        (with("disk_format", json!("vmdk")), Value::Null),
+        (with("image_type", json!("partition")), Value::Null),
+        (with("os_hash_value", json!(format!("{url}/SUMS"))), Value::Null),
+        (with("id", json!("test.raw")), json!("this is no base64!")),
+        (with("id", json!("test.raw")), json!(format!("{url}/absent"))),
+    ];
+    for (info, drive) in cases {
+        let machine = machine(disk.name(), disk.name());
+        let error = machine.write_image(info.clone(), drive).unwrap_err();
+        assert!(disk.is_untouched(), "{info}: {error}");
+    }
+}
+
+#[test]
+fn loop_undeclared_format_is_found_and_checksum_files_are_read() {
+    let Some(disk) = Loop::new() else { return };
+    let image = image();
+    let sums = format!("{}  other.raw\n{} *test.raw\n", "0".repeat(64), sha256(&image));
+    let url = serve(vec![("test.raw", image.clone()), ("SHA256SUMS", sums.into_bytes())]);
+    let machine = machine(disk.name(), disk.name());
+    let info = json!({"id": "test.raw", "urls": [format!("{url}/test.raw")], "checksum": format!("{url}/SHA256SUMS")});
+    machine.write_image(info, Value::Null).unwrap_or_else(|error| panic!("{}", hwm::chain(&error)));
+    assert_eq!(disk.read(0, image.len()), image);
+}
+
+#[test]
+fn loop_image_without_partition_table_is_refused_after_writing() {
+    let Some(disk) = Loop::new() else { return };
+    let mut image = image();
+    image[510..512].fill(0);
+    let url = serve(vec![("test.raw", image.clone())]);
+    let machine = machine(disk.name(), disk.name());
+    let error = machine.write_image(info(&url, &sha256(&image)), Value::Null).unwrap_err();
+    assert!(matches!(error, Error::InvalidImage { .. }), "{error:?}");
+    assert_eq!(machine.deployment.partition_uuids(), json!({}));
+}
+
+#[test]
+fn loop_cancelled_write_ends_without_a_bootable_disk() {
+    let Some(disk) = Loop::new() else { return };
+    let image = image();
+    let url = serve(vec![("test.raw", image.clone())]);
+    let machine = machine(disk.name(), disk.name());
+    let cx = machine.cx.clone();
+    machine.cx.events.listen(move |event| {
+        if matches!(event.kind, EventKind::PhaseStarted { phase: Phase::Write, .. }) {
+            cx.cancel();
+        }
+    });
+    let error = machine.write_image(info(&url, &sha256(&image)), Value::Null).unwrap_err();
+    assert!(error.to_string().contains("cancelled"), "{error}");
+    assert!(disk.has_zeroed_head());
+}
+
+#[test]
+fn loop_erasing_metadata_wipes_allowed_disks_and_leaves_the_rest() {
+    let (Some(disk), Some(skipped)) = (Loop::new(), Loop::new()) else { return };
+    let image = image();
+    let url = serve(vec![("test.raw", image.clone())]);
+    let mut machine = machine(&format!("{},{}", disk.name(), skipped.name()), disk.name());
+    machine.write_image(info(&url, &sha256(&image)), Value::Null).unwrap();
+    let node = json!({"properties": {"skip_block_devices": [{"name": skipped.name()}]}});
+    machine.cx = machine.cx.with_node(node);
+
+    let result = machine.run(StepKind::Clean, "erase_devices_metadata", json!({})).unwrap();
+    assert_eq!(result, Value::Null);
+    assert!(disk.has_zeroed_head());
+    let partition = disk.read(MIB as u64, 7 * MIB);
+    assert!(partition[..MIB].iter().all(|byte| *byte == 0), "the partition's superblock is gone");
+    assert!(partition[6 * MIB..].iter().all(|byte| *byte == 0), "its end too");
+    assert!(find(&partition, &image[3 * MIB..3 * MIB + 64]), "what lies between is not erased");
+    assert!(skipped.is_untouched());
+    let refused = machine.run(StepKind::Clean, "erase_devices_metadata", json!({"force": true}));
+    assert!(matches!(refused, Err(Error::InvalidParameters { .. })));
+}
+
+#[test]
+fn step_lists_of_the_registry_carry_the_version() {
+    let machine = machine("/dev/none0", "/dev/none0");
+    for (kind, steps) in [
+        (StepKind::Clean, json!(["erase_devices_metadata"])),
+        (StepKind::Deploy, json!(["erase_devices_metadata", "write_image"])),
+        (StepKind::Service, json!(["write_image"])),
+    ] {
+        let list = machine.registry.steps(kind, &machine.cx).unwrap().to_value().unwrap();
+        assert_eq!(list["hardware_manager_version"], json!({"generic_hardware_manager": "1.2"}));
+        let listed = list[format!("{}_steps", kind.name())]["GenericHardwareManager"].as_array().unwrap();
+        let names: Vec<_> = listed.iter().map(|step| step["step"].clone()).collect();
+        assert_eq!(Value::Array(names), steps);
+    }
+    assert!(matches!(machine.run(StepKind::Clean, "erase_pstore", json!({})), Err(Error::NoManager { .. })));
+}
+
+#[test]
+fn inventory_of_this_machine_has_every_key() {
+    let machine = machine("/dev/none0", "/dev/none0");
+    let inventory = machine.registry.inventory(&machine.cx).unwrap();
+    assert!(inventory.cpu.count > 0 && inventory.memory.total.is_some());
+    let value = serde_json::to_value(&inventory).unwrap();
+    for key in ["interfaces", "cpu", "disks", "memory", "system_vendor", "boot", "hostname", "bmc_address"] {
+        assert!(value.get(key).is_some(), "{key}");
+    }
+    assert!(inventory.disks.iter().all(|disk| !disk.name.contains("loop")));
+}
