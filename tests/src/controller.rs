@@ -225,6 +225,25 @@ impl Controller {
     }
 }
 
+/// Switches off the machines that an interrupted run left in `dir`: they outlive their controller.
+pub fn switch_off_leftovers(dir: &Path) {
+    if !dir.join("state").exists() {
+        return;
+    }
+    let leftovers = || -> Result<()> {
+        let mut controller = Controller::start(dir, &[])?;
+        let nodes = controller.run(&["node", "list", "--json"], patient(20))?.ok()?.json()?;
+        let nodes =
+            nodes.as_array().or_else(|| nodes.get("nodes")?.as_array()).context("no list of nodes")?;
+        controller.nodes =
+            nodes.iter().filter_map(|node| node.get("name")?.as_str()).map(str::to_owned).collect();
+        Ok(()) // dropping the controller switches them off
+    };
+    if let Err(error) = leftovers() {
+        eprintln!("could not look for machines left in {}: {error:#}", dir.display());
+    }
+}
+
 impl Drop for Controller {
     fn drop(&mut self) {
         if self.child.is_none() && self.restart().is_err() {

@@ -7,7 +7,8 @@
 // Processes are what a test bench is made of; `sys` is the product's seam, not the tests'.
 #![allow(clippy::disallowed_methods)]
 
-pub mod controller;
+mod bench;
+mod controller;
 mod httpd;
 mod loopdev;
 mod noise;
@@ -17,7 +18,8 @@ mod serial;
 mod vm;
 mod workspace;
 
-pub use controller::{Controller, Outcome};
+pub use bench::{Bench, Node, Shape, head_is_zero, same_content};
+pub use controller::{Controller, Outcome, switch_off_leftovers};
 pub use httpd::{Fault, FileServer};
 pub use loopdev::LoopDevice;
 pub use noise::noise_file;
@@ -25,4 +27,4 @@ pub use patience::{patient, until};
 pub use qmp::Qmp;
 pub use serial::{Line, Serial};
 pub use vm::{Boot, Bus, Disk, Firmware, Nic, Vm, VmConfig};
-pub use workspace::{DebianImage, Scratch, debian_image, dist, skip_vm};
+pub use workspace::{DebianImage, Scratch, debian_image, dist, root, skip_vm, skipped};

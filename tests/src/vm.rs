@@ -246,6 +246,11 @@ impl Drop for Vm {
     }
 }
 
+/// TCG, unless `FERRIC_TEST_KVM=1`: that `/dev/kvm` is there does not mean that it works.
+pub(crate) fn accelerator() -> &'static str {
+    if std::env::var_os("FERRIC_TEST_KVM").is_some_and(|value| value == "1") { "kvm" } else { "tcg" }
+}
+
 fn disks(qemu: &mut Command, disks: &[Disk]) {
     if disks.iter().any(|disk| disk.bus == Bus::Scsi) {
         qemu.args(["-device", "virtio-scsi-pci,id=scsi0"]);

@@ -55,13 +55,19 @@ pub fn skip_vm() -> Result<bool> {
     }
     let missing = missing.join(" ");
     if std::env::var_os("FERRIC_TEST_SKIP_VM").is_some_and(|value| value == "1") {
-        eprintln!("SKIPPED: virtual machines need the packages {missing}, and FERRIC_TEST_SKIP_VM=1 is set");
+        skipped(&format!("virtual machines need the packages {missing}, and FERRIC_TEST_SKIP_VM=1 is set"));
         return Ok(true);
     }
     bail!(
         "virtual machines need the packages {missing}: run `make setup` or `apt-get install {missing}`; \
          FERRIC_TEST_SKIP_VM=1 skips the tests that need them"
     )
+}
+
+/// Says that a test leaves itself out, past the test runner, which would swallow it. `scripts/test.sh` counts these lines.
+pub fn skipped(why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}"); // nowhere else to say it
 }
 
 /// The Debian disk image, with its sums.
@@ -116,7 +122,15 @@ pub fn debian_image() -> Result<DebianImage> {
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
-    passed: bool,
+    end: End,
+}
+
+/// What becomes of a scratch folder.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    KeepAndSay,
+    Keep,
+    Remove,
 }
 
 impl Scratch {
@@ -125,12 +139,20 @@ impl Scratch {
     /// # Errors
     /// The folder can not be emptied or made.
     pub fn new(name: &str) -> Result<Self> {
-        let path = root().join(".cache/e2e").join(name);
+        Self::at(root().join(".cache/e2e").join(name))
+    }
+
+    /// The same at another place.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn at(path: PathBuf) -> Result<Self> {
+        crate::switch_off_leftovers(&path);
         if path.exists() {
             std::fs::remove_dir_all(&path).with_context(|| format!("emptying {}", path.display()))?;
         }
         std::fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
-        Ok(Self { path, passed: false })
+        Ok(Self { path, end: End::KeepAndSay })
     }
 
     /// The folder.
@@ -158,16 +180,23 @@ impl Scratch {
 
     /// The test has succeeded: nobody will read the logs.
     pub fn passed(mut self) {
-        self.passed = true;
+        self.end = End::Remove;
+    }
+
+    /// Keeps the folder without a word about it.
+    pub fn keep(mut self) {
+        self.end = End::Keep;
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if self.passed {
-            let _ = std::fs::remove_dir_all(&self.path); // a leftover is emptied by the next run
-        } else {
-            eprintln!("logs and disks are kept in {}", self.path.display());
+        match self.end {
+            End::KeepAndSay => eprintln!("logs and disks are kept in {}", self.path.display()),
+            End::Keep => {}
+            End::Remove => {
+                let _ = std::fs::remove_dir_all(&self.path); // a leftover is emptied by the next run
+            }
         }
     }
 }

@@ -36,18 +36,14 @@ fn members() -> Result<BTreeMap<String, BTreeSet<String>>> {
         .context("running cargo metadata")?;
     ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout)?;
-    let packages = metadata["packages"].as_array().context("no packages")?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let ours: BTreeSet<_> = packages.iter().map(|package| text(&package["name"])).collect();
+    let packages = metadata.get("packages").and_then(Value::as_array).context("no packages")?;
+    let name = |value: &Value| value.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let ours: BTreeSet<_> = packages.iter().map(name).collect();
     let mut members = BTreeMap::new();
     for package in packages {
-        let all = package["dependencies"].as_array().context("no dependencies")?;
-        let own = all
-            .iter()
-            .map(|dependency| text(&dependency["name"]))
-            .filter(|name| ours.contains(name))
-            .collect();
-        members.insert(text(&package["name"]), own);
+        let all = package.get("dependencies").and_then(Value::as_array).context("no dependencies")?;
+        let own = all.iter().map(name).filter(|name| ours.contains(name)).collect();
+        members.insert(name(package), own);
     }
     Ok(members)
 }
