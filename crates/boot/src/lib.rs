@@ -1,1 +1,18 @@
-//! Under construction.
+//! Firmware boot entries for an image that has been written to a disk.
+//!
+//! [`install_efi_entries`] finds the EFI system partition, looks for boot loaders in it ([`loaders`]), and writes
+//! `Boot####` and `BootOrder` through efivarfs ([`efivars`]). The codecs of boot entries ([`LoadOption`]) and device paths
+//! ([`device_path`]) are pure. Nothing is mounted and no program is run; mounting efivarfs is the business of whoever
+//! starts the system. Installing a boot loader for BIOS (running the image's own grub) is refused by design, above.
+
+pub mod device_path;
+pub mod efivars;
+mod error;
+mod install;
+mod load_option;
+pub mod loaders;
+
+pub use efivars::{BootEntry, current_entries, delete_entry};
+pub use error::Error;
+pub use install::{MadeEntry, Outcome, install_efi_entries};
+pub use load_option::LoadOption;

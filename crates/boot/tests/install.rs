@@ -1,0 +1,232 @@
+//! From an image with an EFI system partition to boot entries, with a directory standing for efivarfs.
+
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use boot::{MadeEntry, Outcome, current_entries, delete_entry, device_path, efivars, install_efi_entries};
+use disk::table::Table;
+use hadris_fat::format::{FatFormatOptions, FatTypeSelection, FatVolumeFormatter};
+use hadris_fat::{FatDir, FatVolume, FatVolumeWriteExt};
+use sys::Host;
+use sys::fake::{Call, FakeRunner, RecordingKernel};
+
+const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+const SECTOR: u64 = 512;
+const ESP_FIRST: u64 = 2048;
+
+/// A machine with UEFI: an efivarfs with one foreign variable.
+struct Machine {
+    root: tempfile::TempDir,
+    kernel: Arc<RecordingKernel>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let machine = Self { root, kernel: Arc::default() };
+        std::fs::create_dir_all(machine.variables()).unwrap();
+        std::fs::write(machine.variables().join("SecureBoot-x"), [6, 0, 0, 0, 0]).unwrap();
+        machine
+    }
+
+    fn host(&self) -> Host {
+        Host::new(self.root.path(), Arc::new(FakeRunner::default()), self.kernel.clone())
+    }
+
+    fn variables(&self) -> PathBuf {
+        self.root.path().join("sys/firmware/efi/efivars")
+    }
+
+    fn put(&self, name: &str, data: &[u8]) {
+        let bytes = [&[7, 0, 0, 0], data].concat();
+        std::fs::write(self.variables().join(format!("{name}-{GLOBAL}")), bytes).unwrap();
+    }
+
+    fn get(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.variables().join(format!("{name}-{GLOBAL}"))).unwrap()
+    }
+}
+
+type Volume = FatVolume<Cursor<Vec<u8>>>;
+
+fn fat(
+    kind: FatTypeSelection,
+    mebibytes: usize,
+    fill: impl FnOnce(&Volume, &FatDir<'_, Cursor<Vec<u8>>>),
+) -> Vec<u8> {
+    let size = mebibytes << 20;
+    let options = FatFormatOptions::new(u64::try_from(size).unwrap()).volume_label("ESP").fat_type(kind);
+    let volume = FatVolumeFormatter::format(Cursor::new(vec![0u8; size]), options).unwrap();
+    fill(&volume, &volume.root_dir());
+    volume.into_inner().into_inner()
+}
+
+fn put_file(volume: &Volume, directory: &FatDir<'_, Cursor<Vec<u8>>>, name: &str, bytes: &[u8]) {
+    let entry = volume.create_file(directory, name).unwrap();
+    let mut writer = volume.write_file(&entry).unwrap();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = writer.write(rest).unwrap();
+        rest = &rest[written..];
+    }
+    writer.finish().unwrap();
+}
+
+/// What Debian's images hold: the removable path and the distribution's directory with its CSV.
+fn debian(volume: &Volume, root: &FatDir<'_, Cursor<Vec<u8>>>) {
+    let efi = volume.create_dir(root, "EFI").unwrap();
+    let removable = volume.create_dir(&efi, "BOOT").unwrap();
+    put_file(volume, &removable, "BOOTX64.EFI", &vec![1; 100_000]);
+    put_file(volume, &removable, "grubx64.efi", b"grub");
+    let debian = volume.create_dir(&efi, "debian").unwrap();
+    put_file(volume, &debian, "shimx64.efi", b"shim");
+    let csv = "\u{feff}shimx64.efi,debian,,This is the boot entry for debian\n";
+    let csv: Vec<u8> = csv.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    put_file(volume, &debian, "BOOTX64.CSV", &csv);
+}
+
+fn bare(volume: &Volume, root: &FatDir<'_, Cursor<Vec<u8>>>) {
+    let efi = volume.create_dir(root, "EFI").unwrap();
+    let removable = volume.create_dir(&efi, "boot").unwrap();
+    put_file(volume, &removable, "bootx64.efi", b"x");
+    put_file(volume, &removable, "bootia32.efi", b"y");
+}
+
+fn gpt_disk(directory: &Path, esp: &[u8]) -> PathBuf {
+    let path = directory.join("disk");
+    let mut disk = Cursor::new(vec![0u8; esp.len() + (4 << 20)]);
+    gpt::mbr::ProtectiveMBR::with_lb_size(0xffff_ffff).overwrite_lba0(&mut disk).unwrap();
+    let mut table = gpt::GptConfig::new().writable(true).create_from_device(disk, None).unwrap();
+    let sectors = u64::try_from(esp.len()).unwrap() / SECTOR;
+    table.add_partition_at("esp", 3, ESP_FIRST, sectors, gpt::partition_types::EFI, 0).unwrap();
+    let mut disk = table.write().unwrap().into_inner();
+    disk[usize::try_from(ESP_FIRST * SECTOR).unwrap()..][..esp.len()].copy_from_slice(esp);
+    std::fs::write(&path, disk).unwrap();
+    path
+}
+
+fn mbr_disk(directory: &Path, esp: &[u8], id: u8) -> PathBuf {
+    let path = directory.join("disk");
+    let mut disk = vec![0u8; usize::try_from(ESP_FIRST * SECTOR).unwrap()];
+    disk[440..444].copy_from_slice(&0x1a2b_3c4d_u32.to_le_bytes());
+    disk[446 + 4] = id;
+    disk[446 + 8..446 + 12].copy_from_slice(&2048u32.to_le_bytes());
+    disk[446 + 12..446 + 16].copy_from_slice(&u32::try_from(esp.len() / 512).unwrap().to_le_bytes());
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let mut file = std::fs::File::create(&path).unwrap();
+    file.write_all(&disk).unwrap();
+    file.write_all(esp).unwrap();
+    path
+}
+
+#[test]
+fn the_csv_of_the_distribution_decides_on_every_width_of_fat() {
+    for (kind, mebibytes) in
+        [(FatTypeSelection::Fat12, 4), (FatTypeSelection::Fat16, 32), (FatTypeSelection::Fat32, 64)]
+    {
+        let machine = Machine::new();
+        machine.put("BootOrder", &[5, 0]);
+        let disk = gpt_disk(machine.root.path(), &fat(kind, mebibytes, debian));
+        let table = Table::read_device(&disk).unwrap();
+        let outcome = install_efi_entries(&machine.host(), &disk, &table, None).unwrap();
+        // The gpt crate writes the first partition as number 1 whatever number it was given.
+        let made = MadeEntry { number: 0, label: "debian".into(), path: "\\EFI\\debian\\shimx64.efi".into() };
+        assert_eq!(outcome, Outcome::Installed { partition: 1, entries: vec![made], removed: vec![] });
+        assert_eq!(machine.get("BootOrder"), [7, 0, 0, 0, 0, 0, 5, 0]);
+        let entries = current_entries(&machine.host()).unwrap();
+        let esp = &table.partitions()[0];
+        let sectors = esp.size_byte / SECTOR;
+        assert_eq!(
+            entries[0].path_text,
+            format!("HD(1,GPT,{},0x800,0x{sectors:x})/File(\\EFI\\debian\\shimx64.efi)", esp.uuid)
+        );
+        assert_eq!(machine.get("Boot0000")[..4], [7, 0, 0, 0]);
+    }
+}
+
+#[test]
+fn without_a_csv_every_loader_gets_an_entry_and_the_last_is_first() {
+    let machine = Machine::new();
+    let disk = mbr_disk(machine.root.path(), &fat(FatTypeSelection::Fat16, 32, bare), 0xef);
+    let table = Table::read_device(&disk).unwrap();
+    let outcome = install_efi_entries(&machine.host(), &disk, &table, None).unwrap();
+    let Outcome::Installed { entries, .. } = outcome else { panic!("{outcome:?}") };
+    let made: Vec<_> = entries.iter().map(|entry| (entry.label.as_str(), entry.path.as_str())).collect();
+    assert_eq!(made, [("ironic1", "\\EFI\\boot\\bootx64.efi"), ("ironic2", "\\EFI\\boot\\bootia32.efi")]);
+    assert_eq!(efivars::boot_order(&machine.host()).unwrap(), [1, 0]);
+    let entries = current_entries(&machine.host()).unwrap();
+    assert!(entries[0].path_text.starts_with("HD(1,MBR,0x1a2b3c4d,0x800,0x10000)/"), "{entries:?}");
+}
+
+#[test]
+fn older_entries_of_the_same_name_are_replaced_and_others_stay() {
+    let machine = Machine::new();
+    let disk = gpt_disk(machine.root.path(), &fat(FatTypeSelection::Fat16, 32, debian));
+    let table = Table::read_device(&disk).unwrap();
+    install_efi_entries(&machine.host(), &disk, &table, None).unwrap();
+    let first = machine.get("Boot0000");
+    machine.put("Boot0001", &first[4..]);
+    // The same name, but the firmware's own in-memory application: not to be touched.
+    let path = [1, 3, 24, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 0xff, 4, 0];
+    machine.put("Boot0002", &boot::LoadOption::new("debian", path.to_vec()).encode().unwrap());
+    machine.put(
+        "Boot0003",
+        &boot::LoadOption::new("Debian", first[first.len() - 60..].to_vec()).encode().unwrap(),
+    );
+    machine.put("BootFFFF", b"damaged");
+    machine.put("BootOrder", &[3, 0, 1, 0, 2, 0, 0, 0]);
+    let outcome = install_efi_entries(&machine.host(), &disk, &table, None).unwrap();
+    let Outcome::Installed { removed, entries, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(removed, [0, 1]);
+    assert_eq!(entries[0].number, 0);
+    assert_eq!(efivars::boot_order(&machine.host()).unwrap(), [0, 3, 2]);
+    let numbers: Vec<_> = current_entries(&machine.host()).unwrap().iter().map(|e| e.number).collect();
+    assert_eq!(numbers, [0, 2, 3]);
+    let cleared = |name: &str| {
+        let file = machine.variables().join(format!("{name}-{GLOBAL}"));
+        machine.kernel.calls().contains(&Call::SetImmutable(file, false))
+    };
+    assert!(cleared("Boot0000") && cleared("BootOrder") && !cleared("Boot0003"));
+
+    delete_entry(&machine.host(), 3).unwrap();
+    assert_eq!(efivars::boot_order(&machine.host()).unwrap(), [0, 2]);
+}
+
+#[test]
+fn what_stands_in_the_way_is_told_apart() {
+    let machine = Machine::new();
+    let esp = fat(FatTypeSelection::Fat16, 32, |_, _| {});
+    let disk = gpt_disk(machine.root.path(), &esp);
+    let table = Table::read_device(&disk).unwrap();
+    let install = |host: &Host, disk: &Path, table: &Table, uuid: Option<&str>| {
+        install_efi_entries(host, disk, table, uuid)
+    };
+    assert_eq!(install(&machine.host(), &disk, &table, None).unwrap(), Outcome::NoLoader { partition: 1 });
+
+    let bios = tempfile::tempdir().unwrap();
+    let outcome = install(&sys::fake::host(bios.path()), &disk, &table, None).unwrap();
+    assert_eq!(outcome, Outcome::NotUefi);
+
+    let disk = mbr_disk(machine.root.path(), &fat(FatTypeSelection::Fat16, 32, debian), 0x0c);
+    let table = Table::read_device(&disk).unwrap();
+    assert_eq!(install(&machine.host(), &disk, &table, None).unwrap(), Outcome::NoEsp);
+    let by_uuid = install(&machine.host(), &disk, &table, Some("1A2B3C4D-01")).unwrap();
+    assert!(matches!(by_uuid, Outcome::Installed { partition: 1, .. }), "{by_uuid:?}");
+
+    std::fs::remove_dir_all(machine.variables()).unwrap();
+    let error = install(&machine.host(), &disk, &table, Some("1a2b3c4d-01")).unwrap_err().to_string();
+    assert!(error.contains("is efivarfs mounted there?"), "{error}");
+
+    // A partition that is marked as ESP and holds no FAT.
+    let machine = Machine::new();
+    let disk = mbr_disk(machine.root.path(), &vec![0u8; 1 << 20], 0xef);
+    let table = Table::read_device(&disk).unwrap();
+    assert!(install(&machine.host(), &disk, &table, None).is_err());
+}
+
+#[test]
+fn paths_of_other_makers_are_shown() {
+    let nvme = [3, 23, 16, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 0xff, 4, 0];
+    assert_eq!(device_path::text(&nvme), "NVMe(0x1)");
+}
