@@ -42,7 +42,7 @@ pub enum CommandStatus {
     #[serde(rename = "FAILED")]
     Failed,
     /// Hardware managers changed between listing and executing steps. The text says "clean" for every kind of step.
-    #[serde(rename = "CLEAN_VERSION_MISMATCH")]
+    #[serde(rename = "CLEAN_VERSION_MISMATCH", alias = "VERSION_MISMATCH")]
     VersionMismatch,
 }
 

@@ -11,6 +11,7 @@ mod heartbeat;
 mod image_info;
 mod inventory;
 mod lookup;
+mod node;
 mod secret;
 mod step;
 mod version;
@@ -22,6 +23,9 @@ pub use heartbeat::Heartbeat;
 pub use image_info::ImageInfo;
 pub use inventory::{BootInfo, Cpu, Disk, Firmware, Interface, Inventory, Memory, SystemVendor};
 pub use lookup::{AgentConfig, LookupNode, LookupReply};
+pub use node::{
+    MASK, Node, Port, PowerState, ProvisionState, UnknownProvisionState, mask_secrets, normalize_mac,
+};
 pub use secret::Secret;
 pub use step::{Argument, Step, StepKind, StepList, StepMap, VersionMap};
 pub use version::Microversion;
