@@ -2,8 +2,14 @@
 //!
 //! As PID 1 of a ramdisk there are no arguments worth reading: the kernel passes every word it does not know.
 
+pub mod exit;
+pub mod explain;
+pub mod inventory;
+mod offline;
+pub mod progress;
 mod run;
 mod show_config;
+pub mod write;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,29 +18,9 @@ use clap::{Args, Parser, Subcommand};
 use hwm::HardwareManager;
 use sys::Host;
 
+pub use self::exit::Exit;
 use crate::cmdline::Cmdline;
 use crate::config::{Config, Error, Overrides};
-
-/// How the program ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// What was asked is done.
-    Done,
-    /// What was asked failed.
-    Failed,
-    /// The arguments or the configuration make no sense.
-    Usage,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        ExitCode::from(match exit {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::Usage => 2,
-        })
-    }
-}
 
 #[derive(Parser)]
 #[command(
@@ -56,6 +42,9 @@ enum Command {
     Run(Options),
     /// Print every option with its value and where it came from.
     Config(Options),
+    Write(write::WriteArgs),
+    Explain(explain::ExplainArgs),
+    Inventory(inventory::InventoryArgs),
 }
 
 /// What can be said about the configuration.
@@ -122,6 +111,9 @@ pub fn main(managers: Vec<Box<dyn HardwareManager>>) -> ExitCode {
         None => run::run(&host, &cli.options, managers),
         Some(Command::Run(options)) => run::run(&host, &options, managers),
         Some(Command::Config(options)) => show_config::show(&host, &options),
+        Some(Command::Write(args)) => return write::run(args),
+        Some(Command::Explain(args)) => return explain::run(args),
+        Some(Command::Inventory(args)) => return inventory::run(args),
     };
     exit.into()
 }

@@ -40,7 +40,7 @@ pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn Hardware
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&error);
-            return Exit::Failed;
+            return Exit::Failure;
         }
     };
     let deployment = std::sync::Arc::new(crate::command::Unavailable);
@@ -53,10 +53,10 @@ pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn Hardware
         }
     });
     match ended {
-        Ok(()) => Exit::Done,
+        Ok(()) => Exit::Success,
         Err(error) => {
             complain(&error);
-            Exit::Failed
+            Exit::Failure
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn show(host: &Host, options: &Options) -> Exit {
         text.push_str(&format!("{} = {}  # {}\n", row.name, row.value, row.origin));
     }
     match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Ok(()) => Exit::Done,
-        Err(_) => Exit::Failed, // a closed pipe
+        Ok(()) => Exit::Success,
+        Err(_) => Exit::Failure, // a closed pipe
     }
 }

@@ -1,0 +1,175 @@
+//! `ferric-agent write`: an image onto a disk by hand, on exactly the path that a conductor's command takes.
+//!
+//! stdout is data (a summary, and the events with `--progress json`), stderr is talk. Must not run inside an async runtime.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+use events::Events;
+use hardware_managers::{Checksum, Choice, ConfigDrive, Deployed, Deployment, Image, Settings};
+use hwm::Context;
+use imaging::{ExpectedDigest, Format, Proxies, Transport};
+use serde_json::{Value, json};
+use sys::Host;
+
+use super::exit::Exit;
+use super::offline::{Failed, allow_list, finish, log_warnings, print_json, talk};
+use super::progress::ProgressMode;
+
+/// Write a disk image to a disk, verified: EVERYTHING ON THE DISK IS DESTROYED.
+///
+/// The image is streamed, its digest is computed on the way, and the disk's first MiB is written last, once the digest
+/// matches. Exit codes: 0 written, 2 usage, 3 refused or no such disk (nothing touched), 4 download failed, 5 wrong digest,
+/// 6 disk error, 7 not a valid image, 130 interrupted.
+#[derive(Clone, Debug, Args)]
+#[command(group(clap::ArgGroup::new("digest").required(true).args(["sha256", "sha512", "checksum"])))]
+pub struct WriteArgs {
+    /// Where the image is: http, https or file URL.
+    #[arg(long)]
+    pub url: String,
+    /// SHA-256 of the published image, in hex.
+    #[arg(long, value_name = "HEX")]
+    pub sha256: Option<String>,
+    /// SHA-512 of the published image, in hex.
+    #[arg(long, value_name = "HEX")]
+    pub sha512: Option<String>,
+    /// Digest of the published image: md5, sha1, sha256, sha384 or sha512, a colon, and hex.
+    #[arg(long, value_name = "ALGORITHM:HEX")]
+    pub checksum: Option<String>,
+    /// Format of the image (raw, qcow2); found out by looking when not given.
+    #[arg(long)]
+    pub format: Option<Format>,
+    /// Config drive: a file system image (ISO 9660 or vfat, label config-2), its gzip, or base64 of that.
+    #[arg(long, value_name = "FILE")]
+    pub config_drive: Option<PathBuf>,
+    /// The only disks that may be written, comma-separated: sda, serial:ABC*, wwn:0x5*, by-path:pci-*. Needed unless
+    /// running from a ramdisk.
+    #[arg(long, value_name = "ALLOWED")]
+    pub disks: Option<String>,
+    /// PEM file with the certificate authorities to trust.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Accept any server certificate.
+    #[arg(long)]
+    pub insecure: bool,
+    /// How to show progress; a bar by default when stderr is a terminal.
+    #[arg(long, value_enum)]
+    pub progress: Option<ProgressMode>,
+    /// The disk to write to, for example /dev/sdb.
+    pub device: PathBuf,
+}
+
+/// **Destroys what is on the disk.** Blocks until the image is written or failed.
+pub fn run(args: WriteArgs) -> ExitCode {
+    log_warnings();
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let mut exit = finish(write(&args, &interrupted));
+    if exit != Exit::Success && interrupted.load(Ordering::Relaxed) {
+        exit = Exit::Interrupted;
+    }
+    exit.into()
+}
+
+fn write(args: &WriteArgs, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> {
+    let host = Host::real();
+    let settings = Settings {
+        allow: allow_list(&host, args.disks.as_deref())?,
+        transport: Transport {
+            ca_file: args.ca_file.clone(),
+            insecure: args.insecure,
+            ..Transport::default()
+        },
+        disk_wait_attempts: 1,
+        ..Settings::default()
+    };
+    let image = Image {
+        label: args.url.rsplit(['/', '?']).next().unwrap_or(&args.url).to_owned(),
+        sources: vec![args.url.clone()],
+        checksum: Checksum::Digest(digest(args)?),
+        formats: args.format.map_or_else(|| vec![Format::Raw, Format::Qcow2], |format| vec![format]),
+        authorization: None,
+        proxies: Proxies::default(),
+    };
+    let config_drive =
+        match &args.config_drive {
+            None => None,
+            Some(path) => Some(ConfigDrive::Bytes(std::fs::read(path).map_err(|error| {
+                Failed::usage(format!("reading config drive {}: {error}", path.display()))
+            })?)),
+        };
+    let events = Events::default();
+    ProgressMode::or_default(args.progress).follow(&events);
+    let cx = Context::new(host, events);
+    stop_on_signal(&cx, interrupted)?;
+
+    let deployment = Deployment::new(settings);
+    let deployed = deployment.write(&cx, &image, config_drive, &Choice::Device(args.device.clone()))?;
+    print_json(&summary(&deployed), false)
+}
+
+fn digest(args: &WriteArgs) -> Result<ExpectedDigest, Failed> {
+    let digest = match (&args.sha256, &args.sha512, &args.checksum) {
+        (Some(hex), ..) => ExpectedDigest::from_parts("sha256", hex),
+        (_, Some(hex), _) => ExpectedDigest::from_parts("sha512", hex),
+        (.., Some(text)) => ExpectedDigest::parse(text),
+        (None, None, None) => {
+            return Err(Failed::usage("a digest is needed: --sha256, --sha512 or --checksum"));
+        }
+    };
+    digest.map_err(|error| Failed::usage(error.to_string()))
+}
+
+/// What was done, as data.
+fn summary(deployed: &Deployed) -> Value {
+    let written = &deployed.written;
+    json!({
+        "event": "written",
+        "device": deployed.disk.name,
+        "serial": deployed.disk.serial,
+        "size_bytes": deployed.disk.size,
+        "root_uuid": deployed.root_uuid,
+        "partitions": deployed.partitions,
+        "config_drive": deployed.config_drive,
+        "digest": written.digest,
+        "source": written.source,
+        "published_bytes": written.published_bytes,
+        "virtual_size": written.virtual_size,
+        "data_bytes": written.data_bytes,
+        "zeroed_bytes": written.zeroed_bytes,
+        "resumed": written.resumed,
+        "restarted": written.restarted,
+        "seconds": written.seconds,
+    })
+}
+
+/// SIGINT and SIGTERM cancel the write; a second one ends the process at once.
+fn stop_on_signal(cx: &Context, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let fail = |error: std::io::Error| Failed {
+        exit: Exit::Failure,
+        message: format!("listening for signals: {error}"),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(fail)?;
+    let (mut int, mut term) = {
+        let _context = runtime.enter();
+        (signal(SignalKind::interrupt()).map_err(fail)?, signal(SignalKind::terminate()).map_err(fail)?)
+    };
+    let (cx, interrupted) = (cx.clone(), Arc::clone(interrupted));
+    // The thread lives as long as the process: there is nothing to join for.
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+            interrupted.store(true, Ordering::Relaxed);
+            talk("interrupted: stopping at the next safe point; once more to stop at once");
+            cx.cancel();
+            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+            talk("stopped: unless the write had not begun, the disk does not boot; write it again");
+            std::process::exit(i32::from(Exit::Interrupted.code()));
+        });
+    });
+    Ok(())
+}

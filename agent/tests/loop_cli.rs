@@ -1,0 +1,210 @@
+//! The offline subcommands as a user runs them: exit codes, what stands on stdout, and that nothing but the allowed disk is
+//! touched.
+
+// The binary under test is run as a user would run it; clippy does not see that all of this is a test.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::indexing_slicing)]
+
+#[path = "../../hardware-managers/tests/support/mod.rs"]
+mod support;
+
+use std::io::Read;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use support::{DISK_BYTES, Loop, MIB, config_drive, file, image, serve, sha256};
+
+fn agent(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ferric-agent"))
+        .args(arguments)
+        .env_remove("FERRIC_DISKS")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))).collect()
+}
+
+#[test]
+fn loop_write_writes_verifies_and_reports_as_data() {
+    let Some(disk) = Loop::new() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let image = image();
+    let url = format!("{}/test.raw", serve(vec![("test.raw", image.clone())]));
+    let drive = file(directory.path(), "drive.iso", &config_drive());
+    let output = agent(&[
+        "write",
+        "--url",
+        &url,
+        "--sha256",
+        &sha256(&image),
+        "--format",
+        "raw",
+        "--disks",
+        disk.name(),
+        "--config-drive",
+        drive.to_str().unwrap(),
+        "--progress",
+        "json",
+        disk.name(),
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let lines = lines(&output);
+    let summary = lines.last().unwrap();
+    assert_eq!(summary["event"], "written");
+    assert_eq!(summary["device"], disk.name());
+    assert_eq!(summary["root_uuid"], "0x1a2b3c4d");
+    assert_eq!(summary["published_bytes"], image.len());
+    assert_eq!(summary["config_drive"], true);
+    assert!(lines.iter().any(|line| line["event"] == "phase_finished" && line["phase"] == "commit"));
+    assert_eq!(disk.read(512, image.len() - 512), image[512..]);
+    assert_eq!(disk.read(DISK_BYTES - 64 * MIB as u64, config_drive().len()), config_drive());
+}
+
+#[test]
+fn loop_write_without_progress_prints_the_summary_only() {
+    let Some(disk) = Loop::new() else { return };
+    let image = image();
+    let url = format!("{}/test.raw", serve(vec![("test.raw", image.clone())]));
+    let digest = format!("sha256:{}", sha256(&image));
+    let output = agent(&["write", "--url", &url, "--checksum", &digest, "--disks", disk.name(), disk.name()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(lines(&output).len(), 1);
+    assert_eq!(disk.read(0, image.len()), image);
+}
+
+#[test]
+fn loop_write_is_refused_where_no_list_allows_the_disk() {
+    let (Some(disk), Some(other)) = (Loop::new(), Loop::new()) else { return };
+    let image = image();
+    let url = format!("{}/test.raw", serve(vec![("test.raw", image.clone())]));
+    let digest = sha256(&image);
+    for allowed in [vec![], vec!["--disks", other.name()], vec!["--disks", "serial:*"]] {
+        let arguments =
+            [&["write", "--url", &url, "--sha256", &digest][..], &allowed, &[disk.name()]].concat();
+        let output = agent(&arguments);
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        assert!(stderr(&output).contains(disk.name()) && output.stdout.is_empty());
+        assert!(disk.is_untouched() && other.is_untouched());
+    }
+}
+
+#[test]
+fn loop_every_failure_has_its_exit_code() {
+    let Some(disk) = Loop::new() else { return };
+    let image = image();
+    let server = serve(vec![("test.raw", image.clone())]);
+    let (good, absent) = (format!("{server}/test.raw"), format!("{server}/absent"));
+    let (right, wrong) = (sha256(&image), "5".repeat(64));
+    let cases = [
+        (&good, right.as_str(), "qcow2", 7, "qcow2"),
+        (&absent, right.as_str(), "raw", 4, "404"),
+        (&good, "abc", "raw", 2, "abc"),
+        (&good, wrong.as_str(), "raw", 5, right.as_str()),
+    ];
+    for (url, digest, format, code, word) in cases {
+        let output = agent(&[
+            "write",
+            "--url",
+            url,
+            "--sha256",
+            digest,
+            "--format",
+            format,
+            "--disks",
+            disk.name(),
+            disk.name(),
+        ]);
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert!(stderr(&output).contains(word), "{word} is missing: {}", stderr(&output));
+        assert!(output.stdout.is_empty());
+    }
+    assert!(disk.has_zeroed_head(), "after the wrong digest");
+    let output = agent(&["write", "--url", &good, "--disks", disk.name(), disk.name()]);
+    assert_eq!(output.status.code(), Some(2), "a digest is mandatory");
+}
+
+#[test]
+fn loop_interrupt_stops_the_write_and_says_that_the_disk_does_not_boot() {
+    let Some(disk) = Loop::new() else { return };
+    // A server that sends half of an image and then nothing.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/slow.raw", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                use std::io::Write;
+                let _ = stream.read(&mut [0; 4096]);
+                let length = 8 * MIB;
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+                let _ = stream.write_all(&image()[..4 * MIB]);
+                std::thread::sleep(std::time::Duration::from_secs(60));
+            });
+        }
+    });
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ferric-agent"))
+        .args(["write", "--url", &url, "--sha256", &"5".repeat(64), "--format", "raw", "--progress", "json"])
+        .args(["--disks", disk.name(), disk.name()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut seen = Vec::new();
+    let mut stdout = child.stdout.take().unwrap();
+    while !String::from_utf8_lossy(&seen).contains("\"phase\":\"write\"") {
+        let mut byte = [0; 1];
+        assert_eq!(stdout.read(&mut byte).unwrap(), 1, "ended early: {}", String::from_utf8_lossy(&seen));
+        seen.push(byte[0]);
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("/bin/kill").args(["-INT", &pid]).status().unwrap().success());
+    drop(stdout);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert!(stderr(&output).contains("does not boot"), "{}", stderr(&output));
+    assert!(disk.has_zeroed_head());
+}
+
+#[test]
+fn loop_explain_tells_the_choice_and_touches_nothing() {
+    let Some(disk) = Loop::new() else { return };
+    let hints = format!("{{\"name\": \"{}\"}}", disk.name());
+    let output = agent(&["explain", "--json", "--hints", &hints, "--disks", disk.name()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let value = lines(&output).remove(0);
+    assert_eq!(value["chosen"], disk.name());
+    let disks = value["disks"].as_array().unwrap();
+    let chosen = disks.iter().find(|d| d["chosen"] == true).unwrap();
+    assert_eq!(
+        (&chosen["writable"], &chosen["disk"]["size"]),
+        (&Value::from(true), &Value::from(DISK_BYTES))
+    );
+    assert!(disks.iter().all(|d| d["chosen"] == true || d["writable"] == false), "{value}");
+
+    let text = agent(&["explain", "--hints", &hints, "--disks", disk.name()]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains(&format!("=> {}", disk.name())) && text.contains("would destroy"), "{text}");
+    assert!(disk.is_untouched());
+    assert_eq!(agent(&["explain", "--hints", "serial=x"]).status.code(), Some(2));
+    let unknown = agent(&["explain", "--hints", "{\"colour\": \"red\"}"]);
+    assert_ne!(unknown.status.code(), Some(0));
+    assert!(stderr(&unknown).contains("colour"));
+}
+
+#[test]
+fn inventory_is_json_with_the_shape_of_the_wire() {
+    for arguments in [&["inventory"][..], &["inventory", "--pretty"]] {
+        let output = agent(arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let inventory: wire::Inventory = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(inventory.cpu.count > 0);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text.lines().count() > 1, arguments.len() > 1);
+    }
+}
