@@ -303,7 +303,11 @@ async fn open_door(
         Ok(IpAddr::V6(_)) => format!("[{address}]"),
         Ok(IpAddr::V4(_)) | Err(_) => address,
     };
-    door.callback_url = Some(format!("{}://{shown}:{}", advertised.scheme(), *config.advertise_port));
+    let port = match *config.advertise_port {
+        0 => door.bound.address.port(),
+        port => port,
+    };
+    door.callback_url = Some(format!("{}://{shown}:{port}", advertised.scheme()));
     Ok(door)
 }
 

@@ -104,7 +104,7 @@ options! {
     global_request_id: Option<String> = None, "DEFAULT", Some("ipa-global-request-id");
     /// Address to listen on; all addresses when unset.
     listen_host: Option<String> = None, "DEFAULT", Some("ipa-listen-host");
-    /// Port to listen on.
+    /// Port to listen on; 0 is any free one.
     listen_port: u16 = 9999, "DEFAULT", Some("ipa-listen-port");
     /// Serve with the certificate of `tls_cert_file` instead of a generated one.
     listen_tls: bool = false, "DEFAULT", None;
@@ -122,7 +122,7 @@ options! {
     tls_certificate_curve: Curve = Curve::P384, "DEFAULT", Some("ipa-tls-certificate-curve");
     /// Address told to the conductor; found by the route to it when unset.
     advertise_host: Option<String> = None, "DEFAULT", Some("ipa-advertise-host");
-    /// Port told to the conductor.
+    /// Port told to the conductor; 0 is the one listened on.
     advertise_port: u16 = 9999, "DEFAULT", Some("ipa-advertise-port");
     /// Protocol told to the conductor; a generated certificate makes it https.
     advertise_protocol: Protocol = Protocol::Http, "DEFAULT", Some("ipa-advertise-protocol");
