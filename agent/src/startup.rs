@@ -112,9 +112,7 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error>
     if let Some(reply) = &found {
         apply(reply, &mut config, &token)?;
     }
-    if let Err(error) = deployment.configure(&config) {
-        tracing::warn!(error = hwm::chain(&error), "the conductor's configuration is not applied in full");
-    }
+    deployment.configure(&config);
 
     let trigger = Trigger::default();
     let ramdisk = host.attribute("/proc/mounts").is_some_and(|mounts| crate::command::is_ramdisk(&mounts));

@@ -104,6 +104,10 @@ async fn a_busy_agent_says_so_to_every_command_and_still_serves_lists() {
     let conductor = Conductor::start().await;
     let agent = RunningAgent::start(&conductor, true);
     let caller = Caller::of(&conductor.heartbeat(1).await);
+    let partition = json!({"id": "i", "urls": ["http://h/i"], "checksum": "ab", "image_type": "partition"});
+    let refused = caller.command(false, "standby.prepare_image", json!({"image_info": partition})).await;
+    assert_eq!(refused["command_name"], "standby.prepare_image", "refused before it began: the full name");
+    assert_eq!(refused["command_error"]["type"], "InvalidImage");
     let image = json!({"id": "i", "urls": ["http://h/i"], "checksum": "ab"});
     let begun = caller.command(false, "standby.prepare_image", json!({"image_info": image})).await;
     assert_eq!(begun["command_status"], "RUNNING");
@@ -116,7 +120,7 @@ async fn a_busy_agent_says_so_to_every_command_and_still_serves_lists() {
         busy.text().await.unwrap(),
         r#"{"faultcode":"Client","faultstring":"Agent is busy: executing command prepare_image"}"#
     );
-    assert_eq!(caller.list().await.len(), 1);
+    assert_eq!(caller.list().await.len(), 2);
     agent.release.send(Ok(())).unwrap();
     let path = format!("/v1/commands/{}?wait=TRUE&agent_token={TOKEN}", begun["id"].as_str().unwrap());
     let done: Value =

@@ -92,7 +92,7 @@ async fn a_whole_disk_deploy_goes_through_as_ironic_conducts_it() {
     assert_eq!(calls, [sys::fake::Call::Sync, sys::fake::Call::Power(sys::Power::Off)]);
     let asked = agent.deployment.asked.lock().unwrap().clone();
     assert_eq!(asked[1], format!("write debian.qcow2 for {NODE} drive=true"));
-    assert_eq!(asked[2..], ["bootloader \"uefi\"", "sync"]);
+    assert_eq!(asked[2..], ["bootloader Some(\"uefi\")", "sync"]);
     agent.finish().await;
 }
 

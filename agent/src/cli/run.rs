@@ -43,7 +43,9 @@ pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn Hardware
             return Exit::Failure;
         }
     };
-    let deployment = std::sync::Arc::new(crate::command::Unavailable);
+    let deployment = hardware_managers::Deployment::new(config.hardware_settings());
+    let mut managers = managers;
+    managers.extend(hardware_managers::builtin(&deployment));
     let agent = Agent { host: host.clone(), config, events, log, managers, deployment };
     let ended = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);

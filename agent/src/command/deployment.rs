@@ -1,31 +1,19 @@
 //! What commands ask of the one deployment of this boot: the seam to `hardware_managers`, and where tests stand in.
 
-use hwm::Context;
-use serde::Deserialize;
+use hardware_managers::InstallBootloader;
+use hwm::{Context, Error};
 use serde_json::Value;
 use wire::{ImageInfo, Secret};
 
 use crate::config::Config;
 
-/// The parameters of `image.install_bootloader`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct InstallBootloader {
-    /// Root file system, or the disk signature of a whole-disk image.
-    pub root_uuid: Option<String>,
-    /// EFI system partition; null for whole-disk images.
-    pub efi_system_part_uuid: Option<String>,
-    /// PReP partition; ppc64 only.
-    pub prep_boot_part_uuid: Option<String>,
-    /// `uefi` or `bios`.
-    pub target_boot_mode: String,
-    /// Whether a failure counts as success; the configuration decides when unset.
-    pub ignore_bootloader_failure: Option<bool>,
-}
-
 /// The deployment of this boot: it remembers what was written where. Methods block.
 pub trait Deployment: Send + Sync {
     /// Takes the configuration as lookup left it.
-    fn configure(&self, config: &Config) -> Result<(), hwm::Error>;
+    fn configure(&self, config: &Config);
+
+    /// Checks an image's description, without fetching or touching anything.
+    fn check_image(&self, image: &ImageInfo) -> Result<(), Error>;
 
     /// **Writes an image, and its config drive, to the disk that the node's hints name.** Returns the text for the wire:
     /// `image (ID) written to device DEV root_uuid=U`.
@@ -34,14 +22,45 @@ pub trait Deployment: Send + Sync {
         cx: &Context,
         image: ImageInfo,
         configdrive: Option<Secret>,
-    ) -> Result<String, hwm::Error>;
+    ) -> Result<String, Error>;
 
     /// What `get_partition_uuids` answers; an empty object before anything was written.
     fn partition_uuids(&self) -> Value;
 
     /// Makes the written disk bootable: **changes firmware boot entries.**
-    fn install_bootloader(&self, cx: &Context, request: &InstallBootloader) -> Result<(), hwm::Error>;
+    fn install_bootloader(&self, cx: &Context, request: &InstallBootloader) -> Result<(), Error>;
 
     /// Flushes every disk.
-    fn sync(&self, cx: &Context) -> Result<(), hwm::Error>;
+    fn sync(&self, cx: &Context) -> Result<(), Error>;
+}
+
+impl Deployment for hardware_managers::Deployment {
+    fn configure(&self, config: &Config) {
+        self.configure(|settings| *settings = config.hardware_settings());
+    }
+
+    fn check_image(&self, image: &ImageInfo) -> Result<(), Error> {
+        self.check_image(image)
+    }
+
+    fn prepare_image(
+        &self,
+        cx: &Context,
+        image: ImageInfo,
+        configdrive: Option<Secret>,
+    ) -> Result<String, Error> {
+        self.prepare_image(cx, image, configdrive)
+    }
+
+    fn partition_uuids(&self) -> Value {
+        self.partition_uuids()
+    }
+
+    fn install_bootloader(&self, cx: &Context, request: &InstallBootloader) -> Result<(), Error> {
+        self.install_bootloader(cx, request)
+    }
+
+    fn sync(&self, cx: &Context) -> Result<(), Error> {
+        self.sync(cx)
+    }
 }

@@ -97,9 +97,10 @@ impl Failure {
 
     /// The status of a command that ended so.
     pub fn status(&self) -> CommandStatus {
-        match self.class {
-            ErrorClass::VersionMismatch => CommandStatus::VersionMismatch,
-            _ => CommandStatus::Failed,
+        if self.class == ErrorClass::VersionMismatch {
+            CommandStatus::VersionMismatch
+        } else {
+            CommandStatus::Failed
         }
     }
 

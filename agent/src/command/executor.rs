@@ -16,6 +16,12 @@ use super::record::{History, Outcome, ended};
 
 /// Does what a command asks. Blocks; runs on a thread of its own.
 pub trait Handler: Send + Sync + 'static {
+    /// Checks a command before it is accepted. Returns at once and changes nothing.
+    fn validate(&self, command: &Command) -> Result<(), Failure> {
+        let _ = command;
+        Ok(())
+    }
+
     /// Runs one command to its end.
     fn run(&self, command: Command) -> Result<Outcome, Failure>;
 }
@@ -141,7 +147,13 @@ impl Executor {
             Fault::new(400, Failure::new(ErrorClass::InvalidCommandError, details).fault_text())
         };
         match parsed {
-            Ok(command) => Ok(Ok(command)),
+            Ok(command) => match self.0.handler.validate(&command) {
+                Ok(()) => Ok(Ok(command)),
+                Err(failure) if failure.class.is_invalid_content() => {
+                    Err(Fault::new(400, failure.fault_text()))
+                }
+                Err(failure) => Ok(Err((Mode::Sync, failure))), // before it began: recorded like a synchronous one
+            },
             Err(Refusal::Undotted) => Err(invalid("Command name must be of the form <extension>.<name>")),
             Err(Refusal::UnknownExtension(extension)) => {
                 Err(Fault::new(404, format!("Not found: Extension with id {extension} not found.")))

@@ -68,6 +68,13 @@ impl Extensions {
 }
 
 impl Handler for Extensions {
+    fn validate(&self, command: &Command) -> Result<(), Failure> {
+        if let Command::PrepareImage { image_info, .. } = command {
+            self.machine.deployment.check_image(image_info)?;
+        }
+        Ok(())
+    }
+
     fn run(&self, command: Command) -> Result<Outcome, Failure> {
         match command {
             Command::PrepareImage { image_info, configdrive } => self.prepare_image(*image_info, configdrive),

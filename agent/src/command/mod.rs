@@ -13,13 +13,11 @@ mod parse;
 mod record;
 mod standby;
 mod steps;
-mod unavailable;
 
-pub use deployment::{Deployment, InstallBootloader};
+pub use deployment::Deployment;
 pub use error::{ErrorClass, Failure};
 pub use executor::{Executor, Fault, Handler};
 pub use extensions::{Extensions, Machine};
 pub use parse::{Command, ExecuteStep, Mode, Refusal};
 pub use record::Outcome;
 pub use standby::is_ramdisk;
-pub use unavailable::Unavailable;

@@ -3,11 +3,11 @@
 //! The order of the checks is observable (agent protocol page, 1.7): name without a dot, unknown extension, unknown command,
 //! parameters. Keys that carry whole objects (`node`, `step`) stay generic JSON: new fields appear in them over time.
 
+use hardware_managers::InstallBootloader;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use wire::{ImageInfo, Secret, StepKind};
 
-use super::deployment::InstallBootloader;
 use super::error::{ErrorClass, Failure};
 
 /// A command with its parameters.
@@ -80,7 +80,7 @@ pub enum Refusal {
     UnknownExtension(String),
     /// The extension has no such command.
     UnknownCommand(String),
-    /// A validator said no: answered with 400.
+    /// The parameters are of the wrong shape: answered with 400.
     Invalid(Failure),
     /// A parameter is missing or unexpected: answered with a failed result.
     Arguments {
@@ -142,7 +142,14 @@ impl Command {
         match self {
             Command::ExecuteStep(call) => call.step.get("step").and_then(Value::as_str),
             Command::PrepareImage { image_info, .. } => Some(&image_info.id),
-            _ => None,
+            Command::RunImage
+            | Command::PowerOff
+            | Command::Sync
+            | Command::GetPartitionUuids
+            | Command::InstallBootloader(_)
+            | Command::GetSteps { .. }
+            | Command::CollectSystemLogs
+            | Command::GetHardwareInfo => None,
         }
     }
 }
@@ -163,30 +170,7 @@ fn prepare_image(params: Map<String, Value>) -> Result<Command, Refusal> {
     params.end()?;
     let image_info = ImageInfo::deserialize(image_info)
         .map_err(|error| invalid(format!("image_info is not usable: {error}")))?;
-    validate(&image_info)?;
     Ok(Command::PrepareImage { image_info: Box::new(image_info), configdrive })
-}
-
-/// What ironic-python-agent's validator of `prepare_image` checks before anything starts (agent protocol page, 2.2), as far as
-/// it can be decided without the configuration; digests are judged again, with their algorithms, before a byte is written.
-fn validate(image: &ImageInfo) -> Result<(), Refusal> {
-    let empty = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
-    if image.id.is_empty() || image.id.contains(['/', '\0']) {
-        return Err(invalid("Image 'id' must be a name without slashes."));
-    }
-    if image.urls.is_empty() || image.urls.iter().any(String::is_empty) {
-        return Err(invalid("Image 'urls' must be a list with at least one URL."));
-    }
-    if image.checksum.as_ref().is_some_and(String::is_empty) {
-        return Err(invalid("Image 'checksum' must be a non-empty string."));
-    }
-    if empty(&image.os_hash_algo) != empty(&image.os_hash_value) {
-        return Err(invalid("Image 'os_hash_algo' and 'os_hash_value' must be given together."));
-    }
-    if empty(&image.checksum) && empty(&image.os_hash_value) {
-        return Err(invalid("Image checksum is not available: give 'os_hash_algo' and 'os_hash_value'."));
-    }
-    Ok(())
 }
 
 fn invalid(details: impl Into<String>) -> Refusal {
@@ -200,7 +184,7 @@ fn install_bootloader(params: Map<String, Value>) -> Result<Command, Refusal> {
         root_uuid: params.typed("root_uuid", root_uuid)?,
         efi_system_part_uuid: params.optional("efi_system_part_uuid")?,
         prep_boot_part_uuid: params.optional("prep_boot_part_uuid")?,
-        target_boot_mode: params.optional("target_boot_mode")?.unwrap_or_else(|| "bios".into()),
+        target_boot_mode: params.optional("target_boot_mode")?,
         ignore_bootloader_failure: params.optional("ignore_bootloader_failure")?,
     };
     params.end()?;
@@ -318,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn images_without_a_usable_checksum_are_refused() {
+    fn an_image_that_can_not_be_read_is_refused_by_the_validator() {
         let good =
             json!({"id": "i", "urls": ["http://h/i"], "os_hash_algo": "sha256", "os_hash_value": "ab"});
         let with = |key: &str, value: Value| {
@@ -327,17 +311,13 @@ mod tests {
             parse("standby.prepare_image", json!({"image_info": info}))
         };
         assert!(with("disk_format", json!("raw")).is_ok());
-        for (key, bad) in [
-            ("id", json!("a/b")),
-            ("id", json!("")),
-            ("urls", json!([])),
-            ("urls", json!("http://h")),
-            ("checksum", json!("")),
-            ("os_hash_algo", json!(null)),
-            ("os_hash_value", json!("")),
-        ] {
+        for (key, bad) in [("id", json!(7)), ("urls", json!("http://h")), ("checksum", json!(["ab"]))] {
             assert!(matches!(with(key, bad.clone()), Err(Refusal::Invalid(_))), "{key} {bad}");
         }
+        assert!(matches!(
+            parse("standby.prepare_image", json!({"image_info": null})),
+            Err(Refusal::Invalid(_))
+        ));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

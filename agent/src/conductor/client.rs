@@ -89,10 +89,7 @@ pub enum Error {
 impl Error {
     /// The HTTP status, where there was a reply.
     pub fn status(&self) -> Option<u16> {
-        match self {
-            Error::Status { status, .. } => Some(*status),
-            _ => None,
-        }
+        if let Error::Status { status, .. } = self { Some(*status) } else { None }
     }
 }
 

@@ -6,6 +6,7 @@
 //! Environment variables are read by clap in `cli`, and nowhere else.
 
 mod file;
+mod hardware;
 mod options;
 mod value;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use wire::{Microversion, Secret};
 
-use super::value::{OptionValue, Urls};
+use super::value::{Disks, OptionValue, Urls};
 use super::{Curve, Error, Origin, Protocol, Sourced, TlsVersion};
 
 /// What is fixed about an option.
@@ -187,5 +187,5 @@ options! {
     /// MAC of the interface that the machine booted from, as the boot loader wrote it.
     boot_interface: Option<String> = None, "DEFAULT", Some("BOOTIF");
     /// The only disks that may be written: names, by-path or serial globs, comma-separated.
-    disks: Option<String> = None, "DEFAULT", Some("ferric-disks");
+    disks: Disks = Disks::default(), "DEFAULT", Some("ferric-disks");
 }

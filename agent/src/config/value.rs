@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use disk::AllowList;
 use wire::{Microversion, Secret};
 
 /// A type that an option can have.
@@ -48,6 +49,21 @@ impl OptionValue for Urls {
     }
     fn show(&self) -> String {
         self.0.join(",")
+    }
+}
+
+/// The disks that may be written; none means that there is no list. An empty text is an error: a list that was lost on the
+/// way must not mean "all disks".
+#[derive(Clone, Debug, Default)]
+pub struct Disks(pub Option<AllowList>);
+
+impl OptionValue for Disks {
+    const EXPECTED: &'static str = "a list of disks such as `sda,serial:ABC*,by-path:pci-0000:00*`";
+    fn parse(text: &str) -> Option<Self> {
+        AllowList::parse(text).ok().map(|list| Self(Some(list)))
+    }
+    fn show(&self) -> String {
+        self.0.as_ref().map_or_else(|| "-".into(), ToString::to_string)
     }
 }
 

@@ -12,10 +12,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use events::Events;
-use ferric_agent::command::{Deployment, InstallBootloader};
+use ferric_agent::command::Deployment;
 use ferric_agent::config::{Config, Overrides};
 use ferric_agent::logging::LogRing;
 use ferric_agent::startup::{self, Agent};
+use hardware_managers::InstallBootloader;
 use hwm::{Answer, Context, Error, HardwareManager, StepCall, Support};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
@@ -128,12 +129,19 @@ pub struct FakeDeployment {
 }
 
 impl Deployment for FakeDeployment {
-    fn configure(&self, config: &Config) -> Result<(), Error> {
+    fn configure(&self, config: &Config) {
         self.asked
             .lock()
             .unwrap()
             .push(format!("configure formats={}", config.permitted_image_formats.join(",")));
-        Ok(())
+    }
+
+    fn check_image(&self, image: &ImageInfo) -> Result<(), Error> {
+        match (image.checksum.is_some() || image.os_hash_value.is_some(), image.image_type.as_deref()) {
+            (_, Some("partition")) => Err(Error::InvalidImage { message: "a partition image".into() }),
+            (true, _) => Ok(()),
+            (false, _) => Err(Error::InvalidParameters { message: "no checksum".into() }),
+        }
     }
 
     fn prepare_image(&self, cx: &Context, image: ImageInfo, drive: Option<Secret>) -> Result<String, Error> {

@@ -1,0 +1,86 @@
+//! What the configuration says to the hardware managers.
+
+use hardware_managers::{Credentials, Settings};
+use imaging::{ClientCertificate, Transport};
+
+use super::{Config, TlsVersion};
+
+impl Config {
+    /// The settings of the built-in managers. Lookup changes some of the options: ask again after it.
+    pub fn hardware_settings(&self) -> Settings {
+        let basic = self.image_server_auth_strategy.value == "http_basic";
+        let user = self.image_server_user.value.clone().filter(|_| basic);
+        let image_server = user.zip(self.image_server_password.value.clone());
+        Settings {
+            allow: self.disks.value.0.clone(),
+            transport: self.image_transport(),
+            image_server: image_server.map(|(user, password)| Credentials { user, password }),
+            md5_enabled: *self.md5_enabled,
+            permitted_formats: self.permitted_image_formats.value.clone(),
+            disk_wait_attempts: (*self.disk_wait_attempts).max(1),
+            disk_wait_delay: *self.disk_wait_delay,
+            ignore_bootloader_failure: self.ignore_bootloader_failure.unwrap_or(false),
+        }
+    }
+
+    fn image_transport(&self) -> Transport {
+        let files = self.certfile.value.clone().zip(self.keyfile.value.clone());
+        Transport {
+            ca_file: self.cafile.value.clone(),
+            insecure: *self.insecure,
+            minimum_tls: match *self.tls_min_version {
+                TlsVersion::V1_2 => imaging::TlsVersion::Tls12,
+                TlsVersion::V1_3 => imaging::TlsVersion::Tls13,
+            },
+            connect_timeout: *self.image_download_connection_timeout,
+            attempts: self.image_download_connection_retries.saturating_add(1),
+            retry_interval: *self.image_download_connection_retry_interval,
+            client_certificate: files.map(|(certificate, key)| ClientCertificate { certificate, key }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Origin, Overrides};
+    use super::*;
+    use crate::cmdline::Cmdline;
+
+    #[test]
+    fn options_and_lookup_reach_the_hardware_managers() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let values = vec![
+            pair("image_server_auth_strategy", "http_basic"),
+            pair("image_server_user", "u"),
+            pair("image_server_password", "p"),
+            pair("image_download_connection_retries", "2"),
+            pair("insecure", "true"),
+        ];
+        let overrides = Overrides { values, ..Overrides::default() };
+        let host = sys::fake::host("/nonexistent");
+        let cmdline = Cmdline::parse("ferric-disks=vda,serial:A* ipa-disk-wait-attempts=0");
+        let (mut config, _) = Config::load(&host, &cmdline, &overrides).unwrap();
+        assert_eq!(config.disks.origin, Origin::Kernel("ferric-disks"));
+        let before = config.hardware_settings();
+        assert_eq!(before.allow.as_ref().unwrap().to_string(), "/dev/vda,serial:A*");
+        assert_eq!(before.image_server.as_ref().unwrap().user, "u");
+        assert_eq!((before.transport.attempts, before.transport.insecure), (3, true));
+        assert_eq!(
+            (before.disk_wait_attempts, before.transport.minimum_tls),
+            (1, imaging::TlsVersion::Tls12)
+        );
+        let reply = serde_json::json!({"heartbeat_timeout": 1, "tls_min_version": "1.3", "agent_md5_checksum_enable": false});
+        config.apply_lookup(&serde_json::from_value(reply).unwrap());
+        let after = config.hardware_settings();
+        assert_eq!((after.md5_enabled, after.transport.minimum_tls), (false, imaging::TlsVersion::Tls13));
+    }
+
+    #[test]
+    fn a_senseless_list_of_disks_is_an_error_and_never_means_all_disks() {
+        let host = sys::fake::host("/nonexistent");
+        for bad in ["ferric-disks=", "ferric-disks=,", "ferric-disks=/dev/*"] {
+            let loaded = Config::load(&host, &Cmdline::parse(bad), &Overrides::default());
+            assert!(loaded.is_err(), "{bad}");
+        }
+    }
+}
