@@ -139,6 +139,8 @@ pub struct Vm {
     child: Child,
     /// Its serial console.
     pub serial: Serial,
+    /// What SeaBIOS says on its debug port, and nowhere else that can be read; with UEFI nothing.
+    pub bios: Serial,
     socket: PathBuf,
     forwarded: Vec<(u16, u16)>,
     log: PathBuf,
@@ -162,6 +164,9 @@ impl Vm {
         qemu.args(["-nodefaults", "-display", "none", "-m"]).arg(config.memory_mib.to_string());
         qemu.arg("-serial").arg(format!("file:{}", escaped(&serial_log)));
         qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", escaped(&socket)));
+        let bios_log = dir.join(format!("{name}.bios.log"));
+        qemu.arg("-chardev").arg(format!("file,id=bios,path={}", escaped(&bios_log)));
+        qemu.args(["-device", "isa-debugcon,iobase=0x402,chardev=bios"]);
         qemu.args(["-device", "virtio-rng-pci"]);
         if config.no_reboot {
             qemu.arg("-no-reboot");
@@ -181,7 +186,14 @@ impl Vm {
         let messages = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
         qemu.stdin(Stdio::null()).stdout(messages.try_clone()?).stderr(messages);
         let child = qemu.spawn().context("starting qemu-system-x86_64 (package qemu-system-x86)")?;
-        let mut vm = Self { child, serial: Serial::follow(serial_log), socket, forwarded, log };
+        let mut vm = Self {
+            child,
+            serial: Serial::follow(serial_log),
+            bios: Serial::follow(bios_log),
+            socket,
+            forwarded,
+            log,
+        };
         until("QEMU's QMP socket", Duration::from_secs(20), || {
             vm.assert_running()?;
             Ok(vm.socket.exists().then_some(()))
