@@ -7,12 +7,16 @@
 #![allow(unsafe_code)] // the only crate that may; every block says why it is sound
 
 mod block;
+pub mod children;
+pub mod console;
 pub mod device;
 pub mod fake;
 mod host;
 mod interfaces;
 mod kernel;
 mod linux;
+pub mod net;
+pub mod pid1;
 mod runner;
 
 pub use block::{AlignedBuffer, BlockDevice, DIRECT_ALIGNMENT};

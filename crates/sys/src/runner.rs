@@ -8,6 +8,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::children;
+
 /// How much of a program's standard error an error message quotes, in bytes from its end.
 const STDERR_TAIL: usize = 2048;
 /// How much output is kept; what comes after is read and dropped, so that the program can go on.
@@ -118,15 +120,15 @@ impl Runner for SystemRunner {
 
         // The one place that starts processes: the ban on Command::new points here.
         #[allow(clippy::disallowed_methods)]
-        let mut child = std::process::Command::new(program)
+        let mut program = std::process::Command::new(program);
+        program
             .args(arguments)
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0) // so that a timeout also reaches what the program started
-            .spawn()
-            .map_err(start_error)?;
+            .process_group(0); // so that a timeout also reaches what the program started
+        let (mut child, _owned) = children::spawn(&mut program).map_err(start_error)?;
 
         let stdin = child.stdin.take();
         let input = command.stdin.clone();
