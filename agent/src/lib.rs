@@ -9,6 +9,7 @@
 //! - [`cli`]: the program's command line; [`config`]: what it may be told; [`cmdline`]: the kernel's.
 //! - [`startup`]: the story of a run, from probing the hardware to the last heartbeat.
 //! - [`conductor`]: calls to the conductor; [`api`]: calls from it; [`command`]: what those ask for.
+//! - [`init`]: what comes before all that when the agent is the first process of a ramdisk.
 //! - [`progress`] and [`logging`]: what people read.
 
 pub mod api;
@@ -17,6 +18,7 @@ pub mod cmdline;
 pub mod command;
 pub mod conductor;
 pub mod config;
+pub mod init;
 pub mod logging;
 pub mod progress;
 pub mod startup;

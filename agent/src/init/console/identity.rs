@@ -1,0 +1,82 @@
+//! The banner: who this machine is, so that somebody in front of it can tell which one it is.
+
+use sys::Host;
+
+use crate::cmdline::Cmdline;
+use crate::init::Network;
+
+/// What the banner says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Maker and model, as the firmware tells.
+    pub model: String,
+    /// Serial number, as the firmware tells.
+    pub serial: String,
+    /// Host name.
+    pub hostname: String,
+    /// One line an interface: name, MAC, address or why there is none.
+    pub interfaces: Vec<String>,
+    /// URL of the controller, or that there is none.
+    pub controller: String,
+}
+
+impl Identity {
+    /// Reads it from the machine, its network and its kernel command line.
+    pub fn collect(host: &Host, cmdline: &Cmdline, network: Option<&Network>) -> Self {
+        let dmi = |name: &str| host.attribute(format!("/sys/class/dmi/id/{name}"));
+        let model: Vec<_> = [dmi("sys_vendor"), dmi("product_name")].into_iter().flatten().collect();
+        let unknown = || "unknown".to_owned();
+        let named = |parts: Vec<String>| if parts.is_empty() { unknown() } else { parts.join(" ") };
+        Self {
+            model: named(model),
+            serial: dmi("product_serial").unwrap_or_else(unknown),
+            hostname: host.attribute("/proc/sys/kernel/hostname").unwrap_or_else(unknown),
+            interfaces: network.map(Network::describe).unwrap_or_default(),
+            controller: cmdline
+                .get("ipa-api-url")
+                .map_or_else(|| "none given (kernel parameter ipa-api-url)".into(), str::to_owned),
+        }
+    }
+
+    pub(super) fn lines(&self) -> Vec<String> {
+        let rule = "-".repeat(72);
+        let mut lines = vec![
+            String::new(),
+            rule.clone(),
+            format!(" Ferric agent {}", env!("CARGO_PKG_VERSION")),
+            format!(" machine     {} (serial {})", self.model, self.serial),
+            format!(" host name   {}", self.hostname),
+        ];
+        for (number, interface) in self.interfaces.iter().enumerate() {
+            let label = if number == 0 { "network" } else { "" };
+            lines.push(format!(" {label:11} {interface}"));
+        }
+        if self.interfaces.is_empty() {
+            lines.push(" network     no network interface".into());
+        }
+        lines.push(format!(" controller  {}", self.controller));
+        lines.push(rule);
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_banner_tells_machine_host_network_and_controller() {
+        let root = tempfile::tempdir().unwrap();
+        let dmi = root.path().join("sys/class/dmi/id");
+        std::fs::create_dir_all(&dmi).unwrap();
+        std::fs::write(dmi.join("sys_vendor"), "ACME\n").unwrap();
+        std::fs::write(dmi.join("product_serial"), "S-1\n").unwrap();
+        let cmdline = Cmdline::parse("ipa-api-url=http://10.0.2.2:6385");
+        let mut identity = Identity::collect(&sys::fake::host(root.path()), &cmdline, None);
+        identity.interfaces = vec!["eth0 up".into(), "eth1 no carrier".into()];
+        let text = identity.lines().join("\n");
+        for part in ["ACME (serial S-1)", "network     eth0 up", "            eth1", "http://10.0.2.2:6385"] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The agent as `/init`: what has to happen between the kernel's last line and an ordinary process's first one.
+//!
+//! The ramdisk holds nothing but this program, so all of it happens in here: [`prepare`] mounts the kernel's file systems
+//! and takes over the duties of process 1; [`bring_up`] loads the drivers the hardware asks for and brings the network up;
+//! [`console::Console`] talks to whoever stands in front of the machine. `main` calls them in that order, before it starts
+//! its async runtime. Nothing here runs when the agent is an ordinary process, and no disk is touched.
+
+pub mod console;
+mod fatal;
+mod modules;
+mod mounts;
+pub mod network;
+mod reaper;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use events::{EventKind, Events, Phase};
+use sys::Host;
+
+use crate::cmdline::Cmdline;
+pub use console::{Console, Identity};
+pub use fatal::{OnFatal, fatal, supervise};
+pub use modules::helper::{is_helper_call, run_helper};
+pub use network::{Network, Up};
+
+/// How long drivers may take to find their devices before start-up goes on without waiting for them.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+/// How long start-up waits for a first address; after that the network goes on trying in the background.
+const ADDRESS_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why the machine could not be brought up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// This is no ramdisk, or not its first process: going on would change the machine that runs here.
+    #[error("refusing to set up this machine: ferric-agent is not process 1 of a ramdisk")]
+    NotInit,
+    /// A file system of the kernel's could not be mounted.
+    #[error("mounting {filesystem} on {}", target.display())]
+    Mount {
+        /// Its type.
+        filesystem: String,
+        /// Where.
+        target: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file that every Linux has could not be read.
+    #[error("reading {}", path.display())]
+    Read {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Whether this process is the first one, and so has to do all that `init` is about.
+pub fn is_init() -> bool {
+    sys::pid1::is_first_process()
+}
+
+/// Mounts the kernel's file systems, takes over the duties of process 1 (orphans, Ctrl-Alt-Del) and returns the kernel
+/// command line. Call it first of all, on the main thread: until it has run there is no `/proc` and no `/dev`.
+///
+/// Refuses unless this is process 1 and `/` lies in memory.
+pub fn prepare(host: &Host) -> Result<Cmdline, Error> {
+    if !is_init() || !sys::pid1::root_is_in_memory() {
+        return Err(Error::NotInit);
+    }
+    mounts::mount_basics(host)?;
+    let path = host.path("/proc/cmdline");
+    let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?;
+    let cmdline = Cmdline::parse(&text);
+
+    let console = host.path("/dev/console");
+    if let Err(error) = sys::console::attach_standard_streams(&console) {
+        tracing::debug!(%error, "no console to attach to");
+    }
+    quiet_the_kernel(host, &cmdline);
+    reaper::start(host);
+    modules::helper::install(host);
+    Ok(cmdline)
+}
+
+/// Loads the drivers that the hardware asks for and brings the network up. Blocks until there is a first address, a minute
+/// at most: without one it returns as well, with a warning on the console, and goes on trying in the background.
+///
+/// Needs [`prepare`] first.
+pub fn bring_up(host: &Host, cmdline: &Cmdline, events: &Events) -> Result<Network, Error> {
+    if !is_init() || !sys::pid1::root_is_in_memory() {
+        return Err(Error::NotInit);
+    }
+    let started = std::time::Instant::now();
+    events.emit(EventKind::PhaseStarted { phase: Phase::Network, subject: "loading drivers".into() });
+    let drivers = modules::start(host, cmdline);
+    let network = Network::start(host, cmdline, events);
+    drivers.settle(SETTLE_LIMIT);
+    mounts::mount_efivars(host);
+    network.wait(ADDRESS_LIMIT);
+    network.set_hostname(host);
+    if !network.interfaces().is_empty() {
+        let seconds = started.elapsed().as_secs_f64();
+        events.emit(EventKind::PhaseFinished { phase: Phase::Network, seconds, bytes: None });
+    }
+    Ok(network)
+}
+
+/// Keeps the kernel's chatter off the console: errors stay, the rest is in its log. Whoever asked for more gets it.
+fn quiet_the_kernel(host: &Host, cmdline: &Cmdline) {
+    let asked = ["debug", "ignore_loglevel"].iter().any(|flag| cmdline.has_flag(flag));
+    if asked || cmdline.get("loglevel").is_some() {
+        return;
+    }
+    if let Err(error) = std::fs::write(host.path("/proc/sys/kernel/printk"), "4\n") {
+        tracing::debug!(%error, "the kernel's messages stay on the console");
+    }
+}
+
+/// Starts a named thread that nobody joins: it lives as long as the machine, or ends by itself in bounded time.
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(work) {
+        tracing::error!(%error, name, "no memory for a thread");
+    }
+}

@@ -1,0 +1,322 @@
+//! The network of a machine that has nothing but the agent: links up, addresses by DHCP or from the kernel command line, names.
+//!
+//! Every Ethernet interface is brought up and asked at the same time, each on a thread of its own; the one the machine was booted
+//! from (`BOOTIF`) is preferred. [`Network::wait`] returns when there is an address to work with; what comes later is taken up
+//! in the background, and leases are renewed for as long as the machine runs. IPv6 is left to the kernel (router advertisements).
+
+mod configure;
+mod dhcp;
+mod files;
+mod link;
+mod mac;
+mod plan;
+mod state;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use events::{EventKind, Events, Phase};
+use sys::Host;
+
+use crate::cmdline::Cmdline;
+use configure::{apply_lease, apply_static, remove_lease};
+use dhcp::{Lease, Progress};
+use link::Link;
+pub use mac::{Mac, NotAMac};
+use plan::{Method, Plan, StaticAddress};
+use state::{Condition, Shared};
+
+/// How often new interfaces are looked for while the machine starts, and after that.
+const EARLY_LOOK: Duration = Duration::from_millis(50);
+const LATE_LOOK: Duration = Duration::from_secs(2);
+/// How long the machine counts as starting.
+const EARLY: Duration = Duration::from_secs(60);
+/// Interfaces that are looked after; each takes a thread.
+const MOST_LINKS: usize = 64;
+/// How long another interface may take once one has an address.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long the interface booted from may take once another one has an address.
+const BOOT_GRACE: Duration = Duration::from_secs(30);
+/// Metric of the routes of the interface booted from; others follow after it.
+const BOOT_METRIC: u32 = 100;
+const OTHER_METRIC: u32 = 200;
+
+/// An interface that has an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Up {
+    /// Its name, as the kernel gave it: `eth0`.
+    pub name: String,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// Its address, and the length of the network's prefix in bits.
+    pub address: IpAddr,
+    /// See `address`.
+    pub prefix: u8,
+    /// The router for everything else.
+    pub gateway: Option<IpAddr>,
+    /// Name servers that came with the address.
+    pub dns: Vec<IpAddr>,
+    /// Domains in which short names are looked up.
+    pub search: Vec<String>,
+    /// Time servers that came with the address.
+    pub ntp: Vec<IpAddr>,
+    /// The host name that came with the address.
+    pub hostname: Option<String>,
+    /// Whether the machine was booted from it.
+    pub is_boot_interface: bool,
+}
+
+/// The machine's network, as it is now and goes on changing. Clones show the same.
+#[derive(Clone)]
+pub struct Network {
+    shared: Shared,
+    events: Events,
+}
+
+impl Network {
+    /// Starts to bring everything up, in the background.
+    pub(super) fn start(host: &Host, cmdline: &Cmdline, events: &Events) -> Self {
+        let plan = Plan::new(cmdline);
+        for complaint in &plan.complaints {
+            tracing::warn!(complaint, "kernel command line");
+            events.emit(EventKind::Notice { message: format!("kernel command line: {complaint}") });
+        }
+        let network = Self { shared: Shared::new(plan), events: events.clone() };
+        if let Err(error) = sys::net::route::interface_index("lo").and_then(sys::net::route::set_up) {
+            tracing::warn!(%error, "no loopback interface");
+        }
+        files::name_host(host, "localhost");
+        let (watching, host) = (network.clone(), host.clone());
+        super::spawn("network", move || watching.look_for_links(&host));
+        network
+    }
+
+    /// The interfaces that have an address: the one booted from first, the others in their order.
+    pub fn interfaces(&self) -> Vec<Up> {
+        self.shared.ups()
+    }
+
+    /// The interface to show to others: the one booted from, or the first.
+    pub fn primary(&self) -> Option<Up> {
+        self.interfaces().into_iter().next()
+    }
+
+    /// One line an interface, with its address or why it has none.
+    pub fn describe(&self) -> Vec<String> {
+        self.shared.describe()
+    }
+
+    /// Waits for an address: on the interface booted from, or else on any, with a moment for the others.
+    pub(super) fn wait(&self, limit: Duration) {
+        let started = Instant::now();
+        if self.shared.plan().is_off() {
+            self.notice("the kernel command line asks for no network (ip=off)".into());
+            return;
+        }
+        let mut said = String::new();
+        while !self.shared.is_ready(GRACE, BOOT_GRACE) {
+            let left = limit.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                let lines = self.describe().join("; ");
+                let lines = if lines.is_empty() { "no network interface found".into() } else { lines };
+                let advice = "check cables, the switch port and the DHCP server; still trying";
+                let message = format!("no address after {} s: {lines}: {advice}", limit.as_secs());
+                tracing::warn!(message, "no network");
+                self.events.emit(EventKind::Failed { phase: Phase::Network, message });
+                return;
+            }
+            // Somebody in front of the console wants to know what it waits for.
+            let now = self.describe().join("; ");
+            if started.elapsed() > Duration::from_secs(5) && now != said && !now.is_empty() {
+                self.notice(format!("waiting for the network: {now}"));
+                said = now;
+            }
+            self.shared.wait_for_change(left.min(Duration::from_millis(100)));
+        }
+    }
+
+    /// Names the machine: by the kernel command line, by DHCP, or after its hardware address.
+    pub(super) fn set_hostname(&self, host: &Host) {
+        let given = self.shared.plan().host_name().filter(|name| dhcp::is_name(name)).map(str::to_owned);
+        let leased = || self.interfaces().into_iter().find_map(|up| up.hostname);
+        let made_up = || {
+            let mac =
+                self.primary().map(|up| up.mac).or_else(|| link::list(host).first().map(|link| link.mac));
+            mac.map_or_else(
+                || "ferric".into(),
+                |Mac([_, _, _, a, b, c])| format!("ferric-{a:02x}{b:02x}{c:02x}"),
+            )
+        };
+        files::name_host(host, &given.or_else(leased).unwrap_or_else(made_up));
+    }
+
+    /// Takes care of each interface as it appears, for as long as the machine runs.
+    fn look_for_links(&self, host: &Host) {
+        let started = Instant::now();
+        let mut known = BTreeSet::new();
+        loop {
+            for link in link::list(host) {
+                if known.len() < MOST_LINKS && known.insert(link.name.clone()) {
+                    self.take_up(host, link, known.len() == 1);
+                }
+            }
+            known.retain(|name| host.path(format!("/sys/class/net/{name}")).exists());
+            thread::sleep(if started.elapsed() < EARLY { EARLY_LOOK } else { LATE_LOOK });
+        }
+    }
+
+    fn take_up(&self, host: &Host, link: Link, first: bool) {
+        let method = self.shared.plan().method_for(&link.name, link.mac, first);
+        tracing::info!(interface = link.name, mac = %link.mac, ?method, "network interface");
+        let index = match sys::net::route::interface_index(&link.name) {
+            Ok(index) => index,
+            Err(error) => {
+                tracing::warn!(interface = link.name, %error, "the interface is gone again");
+                return;
+            }
+        };
+        self.shared.set(&link, Condition::Starting);
+        // Up even when it gets no address: the inventory reports its carrier and its neighbours.
+        if let Err(error) = sys::net::route::set_up(index) {
+            tracing::warn!(interface = link.name, %error, "setting the link up");
+            self.shared.set(&link, Condition::Failed(format!("can not be set up: {error}")));
+            return;
+        }
+        let care = Care { network: self.clone(), host: host.clone(), index, link };
+        match method {
+            Method::Off => self.shared.set(&care.link, Condition::Unused),
+            Method::RouterAdvertisement => self.shared.set(&care.link, Condition::Kernel),
+            Method::Static(fixed) => super::spawn("static", move || care.set_static(&fixed)),
+            Method::Dhcp => {
+                let name = format!("dhcp-{}", care.link.name);
+                super::spawn(&name, move || care.run_dhcp());
+            }
+        }
+    }
+
+    fn notice(&self, message: String) {
+        self.events.emit(EventKind::Notice { message });
+    }
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network").field("interfaces", &self.interfaces()).finish_non_exhaustive()
+    }
+}
+
+/// One interface and all it takes to look after it.
+struct Care {
+    network: Network,
+    host: Host,
+    index: u32,
+    link: Link,
+}
+
+impl Care {
+    fn run_dhcp(&self) {
+        dhcp::run(&self.host, &self.link, self.index, |progress| match progress {
+            Progress::NoCarrier => self.condition(Condition::NoCarrier),
+            Progress::Asking => self.condition(Condition::Asking),
+            Progress::NoAnswer => self.condition(Condition::NoAnswer),
+            Progress::Leased(lease) => match apply_lease(self.index, lease, self.metric()) {
+                Ok(()) => self.up(self.leased(lease)),
+                Err(error) => {
+                    tracing::warn!(interface = self.link.name, %error, "the address can not be set");
+                    self.condition(Condition::Failed(format!("{} can not be set: {error}", lease.address)));
+                }
+            },
+            Progress::Refused(lease) => {
+                remove_lease(self.index, lease);
+                self.condition(Condition::Asking);
+            }
+        });
+        self.network.shared.remove(&self.link.name);
+        self.write_names();
+    }
+
+    fn set_static(&self, fixed: &StaticAddress) {
+        match apply_static(self.index, fixed, self.metric()) {
+            Ok(()) => self.up(self.fixed(fixed)),
+            Err(error) => {
+                self.condition(Condition::Failed(format!("{} can not be set: {error}", fixed.address)))
+            }
+        }
+    }
+
+    fn is_boot_interface(&self) -> bool {
+        self.network.shared.plan().boot_interface == Some(self.link.mac)
+    }
+
+    fn metric(&self) -> u32 {
+        if self.is_boot_interface() { BOOT_METRIC } else { OTHER_METRIC.saturating_add(self.index) }
+    }
+
+    fn condition(&self, condition: Condition) {
+        self.network.shared.set(&self.link, condition);
+    }
+
+    fn up(&self, up: Up) {
+        let news = format!("{} {}/{}", up.name, up.address, up.prefix);
+        let is_new = self
+            .network
+            .shared
+            .ups()
+            .iter()
+            .all(|known| known.name != up.name || known.address != up.address);
+        self.condition(Condition::Up(Box::new(up.clone())));
+        self.write_names();
+        if is_new {
+            let gateway =
+                up.gateway.map_or_else(|| "no gateway".to_owned(), |gateway| format!("via {gateway}"));
+            tracing::info!(interface = up.name, address = %up.address, prefix = up.prefix, gateway, "address");
+            self.network.notice(format!("network: {news} {gateway}"));
+        }
+    }
+
+    fn write_names(&self) {
+        let ups = self.network.shared.ups();
+        let mut servers: Vec<IpAddr> = self.network.shared.plan().all_name_servers().collect();
+        let mut search: Vec<String> = Vec::new();
+        for up in ups {
+            servers.extend(
+                up.dns.iter().copied().filter(|server| !servers.contains(server)).collect::<Vec<_>>(),
+            );
+            search
+                .extend(up.search.into_iter().filter(|domain| !search.contains(domain)).collect::<Vec<_>>());
+        }
+        files::write_resolv_conf(&self.host, &servers, &search);
+    }
+
+    fn leased(&self, lease: &Lease) -> Up {
+        Up {
+            name: self.link.name.clone(),
+            mac: self.link.mac,
+            address: lease.address.into(),
+            prefix: lease.prefix,
+            gateway: lease.gateway().map(Into::into),
+            dns: lease.name_servers.iter().copied().map(Into::into).collect(),
+            search: lease.search.clone(),
+            ntp: lease.ntp.iter().copied().map(Into::into).collect(),
+            hostname: lease.host_name.clone(),
+            is_boot_interface: self.is_boot_interface(),
+        }
+    }
+
+    fn fixed(&self, fixed: &StaticAddress) -> Up {
+        Up {
+            name: self.link.name.clone(),
+            mac: self.link.mac,
+            address: fixed.address,
+            prefix: fixed.prefix,
+            gateway: fixed.gateway,
+            dns: Vec::new(),
+            search: Vec::new(),
+            ntp: Vec::new(),
+            hostname: None,
+            is_boot_interface: self.is_boot_interface(),
+        }
+    }
+}
