@@ -3,6 +3,11 @@
 //! Source: data plane page, 5.1. What upstream does in a chroot with the image's own grub is refused, as upstream does by
 //! default.
 
+use std::time::Instant;
+
+use boot::Outcome;
+use disk::table::Table;
+use events::{EventKind, Phase};
 use hwm::{Context, Error};
 
 use super::root_disk;
@@ -38,27 +43,152 @@ fn attempt(
     deployed: Option<&Deployed>,
     request: &InstallBootloader,
 ) -> Result<(), Error> {
-    if cx.host.is_uefi() {
-        let disk = match deployed {
-            Some(deployed) => deployed.disk.clone(),
-            None => root_disk::wait(cx, settings)?,
-        };
-        return boot_entries(cx, &disk);
-    }
     let is_whole_disk = matches!(request.root_uuid.as_deref(), None | Some("" | "0x00000000"));
-    if is_whole_disk || deployed.is_some() {
-        tracing::info!("a whole-disk image brings its own boot loader for BIOS: nothing to do");
-        return Ok(());
+    if !cx.host.is_uefi() {
+        if is_whole_disk || deployed.is_some() {
+            tracing::info!("a whole-disk image brings its own boot loader for BIOS: nothing to do");
+            return Ok(());
+        }
+        return Err(grub_is_disabled());
     }
-    Err(Error::InvalidImage {
-        message: "installing a boot loader for BIOS into a partition image is disabled: deploy a whole-disk image, or boot \
-                  the node in UEFI mode"
-            .into(),
-    })
+    let disk = match deployed {
+        Some(deployed) => deployed.disk.clone(),
+        None => root_disk::wait(cx, settings)?,
+    };
+    let started = Instant::now();
+    cx.events.emit(EventKind::PhaseStarted { phase: Phase::BootEntry, subject: disk.name.clone() });
+    tracing::info!(device = disk.name, "making firmware boot entries");
+    let result = boot_entries(cx, &disk, request, is_whole_disk);
+    cx.events.emit(match &result {
+        Ok(()) => EventKind::PhaseFinished {
+            phase: Phase::BootEntry,
+            seconds: started.elapsed().as_secs_f64(),
+            bytes: None,
+        },
+        Err(error) => EventKind::Failed { phase: Phase::BootEntry, message: hwm::chain(error) },
+    });
+    result
 }
 
-/// No entries are made yet: firmware starts the image by its removable-media path (`\EFI\BOOT\BOOTX64.EFI`).
-fn boot_entries(_: &Context, disk: &wire::Disk) -> Result<(), Error> {
-    tracing::warn!(device = disk.name, "no firmware boot entry is made; the removable-media path must do");
-    Ok(())
+fn boot_entries(
+    cx: &Context,
+    disk: &wire::Disk,
+    request: &InstallBootloader,
+    is_whole_disk: bool,
+) -> Result<(), Error> {
+    let device = cx.host.path(&disk.name);
+    let table = Table::read_device(&device)
+        .map_err(|error| Error::other(format!("reading the partition table of {}", disk.name), error))?;
+    let esp_uuid = request.efi_system_part_uuid.as_deref();
+    let outcome = boot::install_efi_entries(&cx.host, &device, &table, esp_uuid)
+        .map_err(|error| Error::other(format!("making boot entries for {}", disk.name), error))?;
+    match outcome {
+        Outcome::Installed { partition, entries, removed } => {
+            let made: Vec<String> =
+                entries.iter().map(|entry| format!("{} ({})", entry.label, entry.path)).collect();
+            let made = made.join(", ");
+            tracing::info!(device = disk.name, partition, made, removed = removed.len(), "boot entries made");
+            Ok(())
+        }
+        Outcome::NotUefi => Ok(()),
+        Outcome::NoEsp => Err(Error::DeviceNotFound {
+            message: format!(
+                "{} has no EFI system partition: deploy an image that boots with UEFI, or boot the node in BIOS mode",
+                disk.name
+            ),
+        }),
+        // As upstream: an image without a loader that is known may still boot, if it is a whole disk.
+        Outcome::NoLoader { partition } if is_whole_disk => {
+            tracing::warn!(
+                device = disk.name,
+                partition,
+                "no known boot loader was found: no boot entry is made"
+            );
+            Ok(())
+        }
+        Outcome::NoLoader { .. } => Err(grub_is_disabled()),
+    }
+}
+
+fn grub_is_disabled() -> Error {
+    Error::InvalidImage {
+        message: "running the image's own grub from the ramdisk is disabled: deploy a whole-disk image with a boot loader of \
+                  its own, or boot the node in UEFI mode"
+            .into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generic::fixture::Fixture;
+
+    /// A machine with one disk of 8 MiB; its contents, or nothing but zeroes.
+    fn machine(is_uefi: bool, image: &[u8]) -> Fixture {
+        let mut image = image.to_vec();
+        image.resize(8 << 20, 0);
+        let machine = Fixture::new().disk("sda", 8 << 20).bytes("/dev/sda", &image);
+        if is_uefi { machine.directory("/sys/firmware/efi/efivars") } else { machine }
+    }
+
+    fn run(
+        machine: &Fixture,
+        request: &InstallBootloader,
+        is_deployed: bool,
+    ) -> (Result<(), Error>, Context) {
+        let cx = Context::new(machine.host(), events::Events::default());
+        let deployed = is_deployed.then(|| Deployed {
+            disk: wire::Disk { name: "/dev/sda".into(), size: 8 << 20, ..wire::Disk::default() },
+            root_uuid: "0x1a2b3c4d".into(),
+            partitions: 1,
+            config_drive: false,
+            written: imaging::Written {
+                published_bytes: 0,
+                virtual_size: 0,
+                digest: String::new(),
+                source: String::new(),
+                resumed: 0,
+                restarted: 0,
+                data_bytes: 0,
+                zeroed_bytes: 0,
+                seconds: 0.0,
+            },
+        });
+        (install(&cx, &Settings::default(), deployed.as_ref(), request), cx)
+    }
+
+    fn request(root_uuid: Option<&str>, ignore: Option<bool>) -> InstallBootloader {
+        InstallBootloader {
+            root_uuid: root_uuid.map(str::to_owned),
+            ignore_bootloader_failure: ignore,
+            ..InstallBootloader::default()
+        }
+    }
+
+    #[test]
+    fn on_bios_a_whole_disk_image_needs_nothing_and_grub_is_refused() {
+        let bios = machine(false, &[]);
+        for whole in [None, Some("0x00000000")] {
+            assert!(run(&bios, &request(whole, None), false).0.is_ok());
+        }
+        assert!(run(&bios, &request(Some("0x1a2b3c4d"), None), true).0.is_ok());
+        let refused = run(&bios, &request(Some("0x1a2b3c4d"), None), false).0;
+        assert!(matches!(refused, Err(Error::InvalidImage { .. })), "{refused:?}");
+        assert!(run(&bios, &request(Some("0x1a2b3c4d"), Some(true)), false).0.is_ok());
+    }
+
+    #[test]
+    fn on_uefi_a_disk_without_esp_is_not_found_unless_failures_are_ignored() {
+        let mut image = vec![0; 512];
+        image[510..].copy_from_slice(&[0x55, 0xaa]);
+        image[450] = 0x83;
+        image[454] = 8; // start
+        image[458] = 8; // sectors
+        let uefi = machine(true, &image);
+        let (result, cx) = run(&uefi, &request(None, None), true);
+        assert!(matches!(result, Err(Error::DeviceNotFound { .. })), "{result:?}");
+        let kinds: Vec<_> = cx.events.after(0, 9).events.into_iter().map(|event| event.kind).collect();
+        assert!(matches!(kinds.last(), Some(EventKind::Failed { phase: Phase::BootEntry, .. })), "{kinds:?}");
+        assert!(run(&uefi, &request(None, Some(true)), true).0.is_ok());
+    }
 }

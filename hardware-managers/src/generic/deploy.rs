@@ -191,6 +191,11 @@ pub(crate) fn reread(cx: &Context, target: &Target) {
     for _ in 0..10 {
         match cx.host.kernel().reread_partition_table(target.device()) {
             Ok(()) => return,
+            // A device without partition support, such as a loop device made without it.
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+                tracing::debug!(device = target.disk().name, "the kernel shows no partitions of this device");
+                return;
+            }
             Err(error) => tracing::debug!(%error, "the kernel does not read the partition table yet"),
         }
         std::thread::sleep(Duration::from_millis(200));
