@@ -1,5 +1,7 @@
 //! From an image with an EFI system partition to boot entries, with a directory standing for efivarfs.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // test code: a panic is a failed test
+
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

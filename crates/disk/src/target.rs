@@ -7,6 +7,7 @@ use std::time::Duration;
 use sys::Host;
 use wire::Disk;
 
+use crate::identity::Identity;
 use crate::list::kernel_name;
 use crate::{Contents, Device, Error, Policy};
 
@@ -40,6 +41,10 @@ pub enum Refusal {
     NotAllowed { device: String, allow: String },
     #[error("refusing to destroy {device}: there is no such disk (any more)")]
     Gone { device: String },
+    #[error(
+        "refusing to destroy {device}: it is another disk than the one that was chosen (serial number or WWN differ)"
+    )]
+    Swapped { device: String },
     #[error("refusing to destroy {device}: the disk is read-only")]
     ReadOnly { device: String },
     #[error("refusing to destroy {device}: {part} is mounted on {mount_point}; unmount it to allow it")]
@@ -86,6 +91,11 @@ impl Target {
         let name = kernel_name(&disk.name);
         let directory = format!("/sys/block/{name}");
         let Some(number) = device_number(host, &directory) else { return Err(Refusal::Gone { device }) };
+        // Names are given anew when disks come and go; what tells a disk from another is not.
+        let identity = Identity::read(host, &name);
+        if identity.serial != disk.serial || identity.wwn != disk.wwn {
+            return Err(Refusal::Swapped { device });
+        }
         if host.attribute(format!("{directory}/ro")).is_some_and(|value| value != "0") {
             return Err(Refusal::ReadOnly { device });
         }

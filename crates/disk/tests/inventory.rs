@@ -1,0 +1,318 @@
+//! Disks as sysfs shows them: a small fixture tree for each kind of machine.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // test code: a panic is a failed test
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use disk::{AllowList, Policy, Refusal, Target, list};
+use sys::Host;
+use wire::Disk;
+
+/// A `/sys`, `/proc` and `/dev` in a directory.
+struct Tree {
+    root: tempfile::TempDir,
+}
+
+impl Tree {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for directory in ["sys/block", "sys/devices", "sys/bus", "dev", "proc/self"] {
+            std::fs::create_dir_all(root.path().join(directory)).unwrap();
+        }
+        std::fs::write(root.path().join("proc/self/mountinfo"), "1 1 0:2 / / rw - rootfs rootfs rw\n")
+            .unwrap();
+        Self { root }
+    }
+
+    fn host(&self) -> Host {
+        sys::fake::host(self.root.path())
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.root.path().join(below)
+    }
+
+    fn put(&self, file: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    /// A device directory below `sys/devices` with its subsystem.
+    fn device(&self, directory: &str, subsystem: &str) {
+        let directory = self.path(&format!("sys/devices/{directory}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        symlink(Path::new("/sys/bus").join(subsystem), directory.join("subsystem")).unwrap();
+    }
+
+    /// A block device in a device directory, linked from `sys/block`. 10 GiB, 512-byte sectors.
+    fn block(&self, parent: &str, name: &str, files: &[(&str, &str)]) {
+        let directory = format!("sys/devices/{parent}/block/{name}");
+        self.device(&format!("{parent}/block/{name}"), "block");
+        for (file, content) in [
+            ("size", "20971520"),
+            ("dev", "8:0"),
+            ("ro", "0"),
+            ("queue/rotational", "0"),
+            ("queue/logical_block_size", "512"),
+            ("queue/physical_block_size", "4096"),
+        ] {
+            self.put(&format!("{directory}/{file}"), format!("{content}\n"));
+        }
+        for (file, content) in files {
+            self.put(&format!("{directory}/{file}"), format!("{content}\n"));
+        }
+        if self.path(&format!("sys/devices/{parent}/subsystem")).symlink_metadata().is_ok() {
+            symlink("../..", self.path(&format!("{directory}/device"))).unwrap();
+        }
+        symlink(format!("../devices/{parent}/block/{name}"), self.path(&format!("sys/block/{name}")))
+            .unwrap();
+    }
+
+    /// A SCSI disk: host, target, device and its VPD pages.
+    fn scsi(&self, bus: &str, address: &str, name: &str) -> String {
+        let mut numbers = address.split(':');
+        let host = numbers.next().unwrap();
+        let target = address.rsplit_once(':').unwrap().0;
+        let directory = format!("{bus}/host{host}/target{target}/{address}");
+        self.device(&format!("{bus}/host{host}"), "scsi");
+        self.device(&format!("{bus}/host{host}/target{target}"), "scsi");
+        self.device(&directory, "scsi");
+        self.put(&format!("sys/devices/{directory}/type"), "0\n");
+        self.put(&format!("sys/devices/{directory}/scsi_device/{address}/x"), "");
+        self.block(&directory, name, &[]);
+        directory
+    }
+
+    fn only(&self) -> Disk {
+        let disks = list(&self.host(), None).unwrap();
+        assert_eq!(disks.len(), 1, "{disks:?}");
+        disks[0].clone()
+    }
+}
+
+fn page(code: u8, body: &[u8]) -> Vec<u8> {
+    [&[0, code, 0, u8::try_from(body.len()).unwrap()], body].concat()
+}
+
+#[test]
+fn a_sata_disk_is_described_as_ironic_describes_it() {
+    let tree = Tree::new();
+    tree.device("pci0000:00/0000:00:1f.2", "pci");
+    tree.put("sys/devices/pci0000:00/0000:00:1f.2/ata1/x", "");
+    let device = tree.scsi("pci0000:00/0000:00:1f.2/ata1", "0:0:0:0", "sda");
+    tree.put(&format!("sys/devices/{device}/model"), "QEMU HARDDISK   \n");
+    tree.put(&format!("sys/devices/{device}/vendor"), "ATA     \n");
+    tree.put(&format!("sys/devices/{device}/vpd_pg80"), page(0x80, b"  drive1"));
+    let naa = [&[1u8, 3, 0, 8][..], &[0x50, 0, 0xc5, 0, 0x11, 0x22, 0x33, 0x44]].concat();
+    tree.put(&format!("sys/devices/{device}/vpd_pg83"), page(0x83, &naa));
+    tree.put("sys/class/scsi_host/host0/proc_name", "ahci\n");
+    tree.put("sys/class/ata_port/ata1/port_no", "1\n");
+    let expected = Disk {
+        name: "/dev/sda".into(),
+        model: Some("QEMU HARDDISK".into()),
+        size: 10 << 30,
+        rotational: false,
+        wwn: Some("0x5000c50011223344".into()),
+        serial: Some("drive1".into()),
+        vendor: Some("ATA".into()),
+        wwn_with_extension: Some("0x5000c50011223344".into()),
+        wwn_vendor_extension: None,
+        hctl: Some("0:0:0:0".into()),
+        by_path: Some("/dev/disk/by-path/pci-0000:00:1f.2-ata-1.0".into()),
+        logical_sectors: Some(512),
+        physical_sectors: Some(4096),
+        tran: Some("sata".into()),
+    };
+    assert_eq!(tree.only(), expected);
+}
+
+#[test]
+fn nvme_and_virtio_disks_have_their_own_places_for_everything() {
+    let tree = Tree::new();
+    for directory in ["pci0000:00/0000:00:03.0", "pci0000:00/0000:00:03.0/0000:01:00.0"] {
+        tree.device(directory, "pci");
+    }
+    let nvme = "pci0000:00/0000:00:03.0/0000:01:00.0/nvme/nvme0";
+    tree.device(nvme, "nvme");
+    tree.put(&format!("sys/devices/{nvme}/model"), "NVMe Ctrl \n");
+    tree.put(&format!("sys/devices/{nvme}/serial"), "S123\n");
+    // On real machines the namespace lies right below the controller; `block` puts one directory in between.
+    tree.block(nvme, "nvme0n1", &[("nsid", "1"), ("wwid", "eui.0025385a01")]);
+    let disk = tree.only();
+    assert_eq!(disk.serial.as_deref(), Some("S123"));
+    assert_eq!(disk.wwn.as_deref(), Some("eui.0025385a01"));
+    assert_eq!(disk.by_path.as_deref(), Some("/dev/disk/by-path/pci-0000:01:00.0-nvme-1"));
+    assert_eq!((disk.tran.as_deref(), disk.hctl, disk.vendor), (Some("nvme"), None, None));
+
+    let tree = Tree::new();
+    tree.device("pci0000:00/0000:00:05.0", "pci");
+    tree.device("pci0000:00/0000:00:05.0/virtio1", "virtio");
+    tree.put("sys/devices/pci0000:00/0000:00:05.0/virtio1/vendor", "0x1af4\n");
+    tree.block("pci0000:00/0000:00:05.0/virtio1", "vda", &[("serial", "root")]);
+    let disk = tree.only();
+    assert_eq!(disk.serial.as_deref(), Some("root"));
+    assert_eq!(disk.vendor.as_deref(), Some("0x1af4"));
+    assert_eq!(disk.by_path.as_deref(), Some("/dev/disk/by-path/pci-0000:00:05.0"));
+    assert_eq!(disk.tran.as_deref(), Some("virtio"));
+}
+
+#[test]
+fn scsi_disks_are_named_by_what_they_hang_on() {
+    let pci = "pci0000:00/0000:00:07.0";
+    for (middle, address, classes, expected, transport) in [
+        ("/virtio4", "2:0:1:3", vec![], "pci-0000:00:07.0-scsi-0:0:1:3", None),
+        (
+            "/usb1/1-1/1-1.4/1-1.4:1.0",
+            "3:0:0:0",
+            vec![],
+            "pci-0000:00:07.0-usb-0:1.4:1.0-scsi-0:0:0:0",
+            Some("usb"),
+        ),
+        (
+            "",
+            "4:0:2:0",
+            vec![("fc_transport/target4:0:2/port_name", "0x5006"), ("fc_host/host4/symbolic_name", "x")],
+            "pci-0000:00:07.0-fc-0x5006-lun-0",
+            Some("fc"),
+        ),
+    ] {
+        let tree = Tree::new();
+        tree.device(pci, "pci");
+        if middle.starts_with("/virtio") {
+            tree.device(&format!("{pci}{middle}"), "virtio");
+        }
+        if middle.starts_with("/usb") {
+            for directory in ["/usb1", "/usb1/1-1", "/usb1/1-1/1-1.4", middle] {
+                tree.device(&format!("{pci}{directory}"), "usb");
+            }
+        }
+        for (file, content) in &classes {
+            tree.put(&format!("sys/class/{file}"), content);
+        }
+        let bus = match transport {
+            // rport directories stand between the host and the target on Fibre Channel.
+            Some("fc") => {
+                let device = format!("{pci}/host4/rport-4:0-0/target4:0:2/{address}");
+                tree.device(&format!("{pci}/host4"), "scsi");
+                tree.device(&format!("{pci}/host4/rport-4:0-0/target4:0:2"), "scsi");
+                tree.device(&device, "scsi");
+                tree.block(&device, "sdb", &[]);
+                None
+            }
+            _ => Some(format!("{pci}{middle}")),
+        };
+        if let Some(bus) = bus {
+            tree.scsi(&bus, address, "sdb");
+        }
+        let disk = tree.only();
+        assert_eq!(disk.by_path, Some(format!("/dev/disk/by-path/{expected}")));
+        assert_eq!(disk.tran.as_deref(), transport, "{expected}");
+    }
+}
+
+#[test]
+fn only_disks_are_listed_and_loops_only_by_name() {
+    let tree = Tree::new();
+    let plain = "virtual";
+    for name in
+        ["ram0", "zram0", "fd0", "sdc", "sdd", "loop0", "loop1", "md0", "md1", "dm-0", "dm-1", "nvme0c0n1"]
+    {
+        let files: &[(&str, &str)] = match name {
+            "sdc" => &[("size", "0")],
+            "md0" => &[("md/level", "raid1")],
+            "md1" => &[("md/level", "container")],
+            "dm-0" => &[("dm/uuid", "mpath-3600"), ("slaves/sde/x", "")],
+            "dm-1" => &[("dm/uuid", "LVM-abc")],
+            "nvme0c0n1" => &[("hidden", "1")],
+            _ => &[],
+        };
+        tree.block(plain, name, files);
+    }
+    tree.device("pci0000:00/0000:00:01.0", "pci");
+    tree.device("pci0000:00/0000:00:01.0/virtio0", "virtio");
+    let optical = tree.scsi("pci0000:00/0000:00:01.0/virtio0", "0:0:0:0", "sr0");
+    tree.put(&format!("sys/devices/{optical}/type"), "5\n");
+    let path = tree.scsi("pci0000:00/0000:00:01.0/virtio0", "1:0:0:0", "sde");
+    tree.put(&format!("sys/devices/{path}/block/sde/holders/dm-0/x"), "");
+    tree.put(&format!("sys/devices/{path}/vpd_pg80"), page(0x80, b"BEHIND"));
+
+    let names = |allow: Option<&str>| {
+        let allow = allow.map(|text| AllowList::parse(text).unwrap());
+        let disks = list(&tree.host(), allow.as_ref()).unwrap();
+        disks.into_iter().map(|disk| disk.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(None), ["/dev/dm-0", "/dev/md0", "/dev/sdd"]);
+    assert_eq!(names(Some("loop1")), ["/dev/dm-0", "/dev/loop1", "/dev/md0", "/dev/sdd"]);
+    assert_eq!(names(Some("serial:*")), ["/dev/dm-0", "/dev/md0", "/dev/sdd"]);
+    let disks = list(&tree.host(), None).unwrap();
+    assert_eq!(disks[0].serial.as_deref(), Some("BEHIND"), "a multipath device is the disk behind it");
+    assert_eq!(list(&sys::fake::host(tempfile::tempdir().unwrap().path()), None).unwrap(), []);
+}
+
+/// What the claim says in a fixture, where it can never succeed: a fixture has no device nodes.
+fn refusal(tree: &Tree, policy: &Policy) -> Refusal {
+    let disk = list(&tree.host(), policy.allow.as_ref()).unwrap().remove(0);
+    Target::claim(&tree.host(), &disk, policy).unwrap_err()
+}
+
+#[test]
+fn each_reason_to_refuse_is_found_and_named() {
+    let new = || {
+        let tree = Tree::new();
+        tree.block("virtual", "sda", &[("dev", "8:0"), ("sda1/partition", "1"), ("sda1/dev", "8:1")]);
+        tree
+    };
+    let ramdisk = Policy { allow: None, in_ramdisk: true };
+    let says = |refusal: Refusal, text: &str| {
+        let words = refusal.to_string();
+        assert!(words.contains(text) && words.contains("/dev/sda"), "{words}");
+    };
+
+    let tree = new();
+    says(refusal(&tree, &Policy { allow: None, in_ramdisk: false }), "ferric-disks=");
+    let allow = AllowList::parse("sdb").unwrap();
+    says(
+        refusal(&tree, &Policy { allow: Some(allow), in_ramdisk: true }),
+        "not on the allow-list `/dev/sdb`",
+    );
+    assert!(matches!(refusal(&tree, &ramdisk), Refusal::WrongNode { .. }), "no node");
+    tree.put("dev/sda", "an ordinary file");
+    says(refusal(&tree, &ramdisk), "it is no block device");
+
+    let tree = new();
+    tree.put("sys/block/sda/ro", "1\n");
+    says(refusal(&tree, &ramdisk), "read-only");
+
+    let tree = new();
+    tree.put("sys/block/sda/sda1/holders/dm-3/x", "");
+    says(refusal(&tree, &ramdisk), "/dev/sda1 is part of dm-3");
+
+    for line in
+        ["30 1 8:1 / /mnt\\040x rw - ext4 /dev/root rw", "30 1 0:50 / /mnt\\040x rw - btrfs /dev/sda1 rw"]
+    {
+        let tree = new();
+        tree.put("proc/self/mountinfo", format!("1 1 0:2 / / rw - rootfs rootfs rw\n{line}\n"));
+        says(refusal(&tree, &ramdisk), "/dev/sda1 is mounted on /mnt x");
+    }
+
+    let tree = new();
+    tree.put("proc/swaps", "Filename Type Size Used Priority\n/dev/sda1 partition 1 0 -2\n");
+    says(refusal(&tree, &ramdisk), "swapoff /dev/sda1");
+
+    let tree = new();
+    std::fs::remove_file(tree.path("proc/self/mountinfo")).unwrap();
+    says(refusal(&tree, &ramdisk), "can not tell whether it is in use");
+
+    let tree = new();
+    let disk = list(&tree.host(), None).unwrap().remove(0);
+    std::fs::remove_file(tree.path("sys/block/sda")).unwrap();
+    says(Target::claim(&tree.host(), &disk, &ramdisk).unwrap_err(), "no such disk");
+    let other = Disk { serial: Some("another disk".into()), ..disk };
+    let tree = new();
+    says(
+        Target::claim(&tree.host(), &other, &ramdisk).unwrap_err(),
+        "another disk than the one that was chosen",
+    );
+}
