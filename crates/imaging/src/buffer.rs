@@ -19,6 +19,9 @@ pub(crate) const CHUNK: usize = 1024 * 1024;
 /// How often a wait looks at the cancel flag.
 const CANCEL_TICK: Duration = Duration::from_millis(200);
 
+/// More buffers than any pool here ever has.
+const MOST: usize = 64;
+
 /// A bounded set of buffers, each [`CHUNK`] bytes or what the pool was made for. Made on first use.
 pub(crate) struct Pool {
     free: Mutex<Receiver<Option<AlignedBuffer>>>,
@@ -27,13 +30,20 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
+    /// A pool of `count` buffers of `size` bytes.
     pub(crate) fn new(count: usize, size: usize) -> Self {
-        let (give_back, free) = sync_channel(count.max(1));
-        for _ in 0..count.max(1) {
-            // A place, not yet a buffer. The channel has room for all of them, so this can not fail.
-            let _ = give_back.try_send(None);
+        let (give_back, free) = sync_channel(MOST);
+        let pool = Self { free: Mutex::new(free), give_back, size };
+        pool.grow(count.max(1));
+        pool
+    }
+
+    /// Adds `count` buffers.
+    pub(crate) fn grow(&self, count: usize) {
+        for _ in 0..count {
+            // A place, not yet a buffer. Never more than the channel holds, so this can not fail.
+            let _ = self.give_back.try_send(None);
         }
-        Self { free: Mutex::new(free), give_back, size }
     }
 
     /// A buffer; waits until one is free.

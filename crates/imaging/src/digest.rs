@@ -143,6 +143,11 @@ impl ExpectedDigest {
     pub(crate) fn matches(&self, actual: &[u8]) -> bool {
         self.value == actual
     }
+
+    pub(crate) fn mismatch(&self, actual: &[u8], bytes: u64) -> crate::Error {
+        let (algorithm, expected) = (self.algorithm, self.hex());
+        crate::Error::Mismatch { algorithm, expected, actual: hex::encode(actual), bytes }
+    }
 }
 
 impl fmt::Display for ExpectedDigest {

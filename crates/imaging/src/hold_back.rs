@@ -191,12 +191,7 @@ impl<'a> Unverified<'a> {
         if expected.matches(actual) {
             return Ok(Verified(self));
         }
-        Err(Error::Mismatch {
-            algorithm: expected.algorithm(),
-            expected: expected.hex(),
-            actual: hex::encode(actual),
-            bytes,
-        })
+        Err(expected.mismatch(actual, bytes))
     }
 }
 

@@ -1,23 +1,25 @@
 //! The threads of one pass over an image, and what flows between them.
 //!
-//! Network thread: fills chunks. Decoding thread: digests each chunk, then takes it apart into pieces of the disk.
-//! Calling thread: puts the pieces onto the disk. The channels are short and chunks come from a fixed pool, so the slowest
+//! Network thread: fills chunks. Decoding thread: digests each chunk, then takes it apart into pieces of the disk, handing
+//! compressed clusters to a few inflating threads. Calling thread: puts the pieces onto the disk. The channels are short and chunks come from a fixed pool, so the slowest
 //! stage sets the pace and memory stays what it is at the start. A stage that fails drops its ends of the channels, and
 //! the others hang up in turn; the first real reason wins.
 
-use std::sync::Arc;
+use std::num::NonZero;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use crate::buffer::{Buffer, Chunk, Pool, Slice};
+use crate::buffer::{Buffer, CHUNK, Chunk, Pool, Slice};
 use crate::cancel::Cancel;
-use crate::digest::{Algorithm, Hasher};
+use crate::digest::{ExpectedDigest, Hasher};
 use crate::error::Error;
 use crate::hold_back::Unverified;
 use crate::progress::{Meter, Teller};
+use crate::qcow2::{Batch, Decompressor};
 use crate::source::Source;
 
 /// Chunks under way from the network to the decoder: enough to bridge a slow write, few enough to be cheap.
@@ -25,6 +27,12 @@ const CHUNKS_UNDER_WAY: usize = 3;
 
 /// Pieces under way to the writer. Many small pieces share one chunk, so this is no memory bound; the pool is.
 const PIECES_UNDER_WAY: usize = 16;
+
+/// Inflating threads at the most: more than enough for the fastest network.
+const INFLATERS: usize = 4;
+
+/// Batches of compressed clusters under way to the inflating threads.
+const BATCHES_UNDER_WAY: usize = 2;
 
 /// Chunks in the pool: those under way, one in each stage's hands, and those that queued pieces still refer to.
 pub(crate) const POOL: usize = CHUNKS_UNDER_WAY + 5;
@@ -60,11 +68,17 @@ pub(crate) enum Piece {
 /// The decoder's way to the writer.
 pub(crate) struct Output<'a> {
     pieces: &'a SyncSender<Piece>,
+    batches: &'a SyncSender<Batch>,
 }
 
 impl Output<'_> {
     pub(crate) fn send(&self, piece: Piece) -> Result<(), Interrupt> {
         self.pieces.send(piece).map_err(|_| Interrupt::HungUp)
+    }
+
+    /// Has compressed clusters inflated, and the result sent.
+    pub(crate) fn batch(&self, batch: Batch) -> Result<(), Interrupt> {
+        self.batches.send(batch).map_err(|_| Interrupt::HungUp)
     }
 }
 
@@ -103,7 +117,25 @@ pub(crate) struct Pass<'p> {
     pub(crate) pool: &'p Pool,
     pub(crate) cancel: &'p Cancel,
     pub(crate) meter: &'p Meter<'p>,
-    pub(crate) algorithm: Algorithm,
+    pub(crate) expected: &'p ExpectedDigest,
+    /// Bytes of a compressed cluster at the most; `None` if there are none.
+    pub(crate) compressed: Option<usize>,
+}
+
+/// The first damage found in an image. It is not told at once: the rest of the file is still digested, so that damage in
+/// transfer is told as what it is, a digest that does not match.
+#[derive(Default)]
+struct Damage(Mutex<Option<Error>>);
+
+impl Damage {
+    fn note(&self, error: Error) {
+        tracing::warn!(error = error.report(), "the image is damaged, reading on for its digest");
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    fn take(&self) -> Option<Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// Streams the whole file through `decoder` **onto the disk**. `first` is its first chunk, already read.
@@ -114,19 +146,49 @@ pub(crate) fn stream(
     decoder: Box<dyn Decoder + '_>,
     disk: &mut Unverified<'_>,
 ) -> Result<Passed, Interrupt> {
-    scope(|scope| {
+    let damage = Damage::default();
+    let inflaters = std::thread::available_parallelism().map_or(1, NonZero::get).min(INFLATERS);
+    let inflated = Pool::new(inflaters + 2, CHUNK.max(pass.compressed.unwrap_or(0)));
+    let (batches, queue) = sync_channel(BATCHES_UNDER_WAY);
+    // Shared by the inflating threads alone: when they are gone, sending to them fails.
+    let queue = Arc::new(Mutex::new(queue));
+    let passed = scope(|scope| {
         let (chunks, arriving) = sync_channel(CHUNKS_UNDER_WAY);
         let (pieces, coming) = sync_channel(PIECES_UNDER_WAY);
         let network = spawn(scope, "image-network", move || {
             pass.runtime.block_on(receive(source, first, pass.pool, pass.cancel, &chunks))
         })?;
-        let decoding = spawn(scope, "image-decode", move || decode(pass, decoder, &arriving, &pieces))?;
-        let written = write(disk, coming, pass);
+        let mut inflating = Vec::new();
+        if pass.compressed.is_some() {
+            for _ in 0..inflaters {
+                let pieces = pieces.clone();
+                let (queue, inflated, damage) = (Arc::clone(&queue), &inflated, &damage);
+                inflating.push(spawn(scope, "image-inflate", move || {
+                    inflate(&queue, inflated, &pieces, damage, pass.cancel)
+                })?);
+            }
+        }
+        drop(queue);
+        let noted = &damage;
+        let decoding = spawn(scope, "image-decode", move || {
+            decode(pass, decoder, &arriving, &Output { pieces: &pieces, batches: &batches }, noted)
+        })?;
+        let mut result = write(disk, coming, pass);
+        for thread in inflating {
+            result = first_reason(result, join(thread)).map(|((), ())| ());
+        }
         let decoded = join(decoding);
         let received = join(network);
-        // The writer knows best why it stopped, then the network; a decoder that fails is the reason for both.
-        first_reason(written, first_reason(decoded, received)).map(|((), (passed, ()))| passed)
-    })
+        // Whoever stops first makes its neighbours hang up, so what is more than a hang-up is the reason.
+        first_reason(result, first_reason(decoded, received)).map(|((), (passed, ()))| passed)
+    })?;
+    match damage.take() {
+        None => Ok(passed),
+        Some(_) if !pass.expected.matches(&passed.digest) => {
+            Err(pass.expected.mismatch(&passed.digest, passed.published_bytes).into())
+        }
+        Some(error) => Err(error.into()),
+    }
 }
 
 /// Both results, or the first that is more than a hang-up.
@@ -180,27 +242,74 @@ async fn receive(
 
 fn decode(
     pass: &Pass<'_>,
-    mut decoder: Box<dyn Decoder + '_>,
+    decoder: Box<dyn Decoder + '_>,
     arriving: &Receiver<Message>,
-    pieces: &SyncSender<Piece>,
+    out: &Output<'_>,
+    damage: &Damage,
 ) -> Result<Passed, Interrupt> {
-    let mut hasher = Hasher::new(pass.algorithm);
+    let mut hasher = Hasher::new(pass.expected.algorithm());
     let mut published_bytes = 0u64;
-    let out = Output { pieces };
+    let mut virtual_size = 0;
+    // Gone once it has found damage.
+    let mut decoder = Some(decoder);
+    let sound = |result: Result<(), Interrupt>| match result {
+        Ok(()) => Ok(true),
+        Err(Interrupt::Failed(Error::Qcow2 { offset, source })) if source.may_be_damage() => {
+            damage.note(Error::Qcow2 { offset, source });
+            Ok(false)
+        }
+        Err(interrupt) => Err(interrupt),
+    };
     loop {
         match arriving.recv() {
             Ok(Message::Chunk(chunk)) => {
                 hasher.update(&chunk.bytes);
                 published_bytes = chunk.end();
                 pass.meter.received(chunk.bytes.len() as u64);
-                decoder.push(&chunk, &out)?;
+                if let Some(working) = &mut decoder
+                    && !sound(working.push(&chunk, out))?
+                {
+                    decoder = None;
+                }
             }
             Ok(Message::End) => {
-                let virtual_size = decoder.finish(published_bytes, &out)?;
+                if let Some(decoder) = decoder {
+                    sound(decoder.finish(published_bytes, out).map(|size| virtual_size = size))?;
+                }
                 return Ok(Passed { digest: hasher.finish(), published_bytes, virtual_size });
             }
             Err(_) => return Err(Interrupt::HungUp),
         }
+    }
+}
+
+/// Inflates batches until there are no more.
+fn inflate(
+    queue: &Mutex<Receiver<Batch>>,
+    pool: &Pool,
+    pieces: &SyncSender<Piece>,
+    damage: &Damage,
+    cancel: &Cancel,
+) -> Result<(), Interrupt> {
+    let mut decompressor = Decompressor::new();
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(batch) = next else { return Ok(()) };
+        let mut buffer = pool.take(cancel)?;
+        let mut broken = false;
+        for ((host, input), cluster) in batch.inputs.iter().zip(buffer.space().chunks_mut(batch.cluster)) {
+            if let Err(error) = decompressor.cluster(batch.codec, input, cluster) {
+                damage.note(Error::Qcow2 { offset: *host, source: error });
+                broken = true;
+                break;
+            }
+        }
+        if broken {
+            continue;
+        }
+        buffer.advance(batch.length);
+        let bytes = Slice::new(&Arc::new(buffer), 0..batch.length);
+        pieces.send(Piece::Data { offset: batch.guest, bytes }).map_err(|_| Interrupt::HungUp)?;
     }
 }
 

@@ -13,6 +13,7 @@ use crate::format::{Detected, Format};
 use crate::hold_back::Unverified;
 use crate::pipeline::{self, Decoder, Interrupt, Output, POOL, Pass};
 use crate::progress::{self, Meter};
+use crate::qcow2;
 use crate::raw;
 use crate::request::{ImageRequest, Transport, Written};
 use crate::sink::BlockSink;
@@ -134,7 +135,8 @@ impl Job<'_> {
         let total = runtime.block_on(source.open())?;
         let mut first = pool.take(self.cancel)?;
         runtime.block_on(source.fill(&mut first))?;
-        let plan = self.guard(total, &first, sink.size())?;
+        let plan = self.guard(runtime, source, total, &first, sink.size())?;
+        pool.grow(plan.lag);
         tracing::info!(
             image = self.request.label,
             source = source.name(),
@@ -154,7 +156,8 @@ impl Job<'_> {
             pool: &pool,
             cancel: self.cancel,
             meter: &meter,
-            algorithm: self.request.digest.algorithm(),
+            expected: &self.request.digest,
+            compressed: plan.compressed,
         };
         let passed = pipeline::stream(&pass, source, first, plan.decoder, &mut disk)?;
         writing.finish(Some(passed.published_bytes));
@@ -190,7 +193,14 @@ impl Job<'_> {
     }
 
     /// Refuses what can be refused before a byte is written.
-    fn guard(&self, total: Option<u64>, first: &Buffer, disk: u64) -> Result<Plan, Error> {
+    fn guard(
+        &self,
+        runtime: &Runtime,
+        source: &mut Source<'_>,
+        total: Option<u64>,
+        first: &Buffer,
+        disk: u64,
+    ) -> Result<Plan, Error> {
         if first.is_empty() {
             return Err(Error::Empty);
         }
@@ -203,9 +213,17 @@ impl Job<'_> {
                 if let Some(image) = total.filter(|image| *image > disk) {
                     return Err(Error::TooLarge { image, disk });
                 }
-                Ok(Plan { virtual_size: total, decoder: Box::new(Raw) })
+                Ok(Plan { virtual_size: total, compressed: None, lag: 0, decoder: Box::new(Raw) })
             }
-            Format::Qcow2 => Err(Error::Qcow2 { offset: 0, source: crate::Qcow2Error::NotYet }),
+            Format::Qcow2 => {
+                let planned = runtime.block_on(qcow2::plan(source, total, first, disk))?;
+                Ok(Plan {
+                    virtual_size: Some(planned.virtual_size),
+                    compressed: Some(planned.cluster),
+                    lag: planned.lag,
+                    decoder: Box::new(planned.stream),
+                })
+            }
         }
     }
 }
@@ -213,6 +231,10 @@ impl Job<'_> {
 /// How an image goes onto the disk.
 struct Plan {
     virtual_size: Option<u64>,
+    /// Bytes of a cluster, where clusters may be compressed.
+    compressed: Option<usize>,
+    /// Chunks that the decoder holds on to.
+    lag: usize,
     decoder: Box<dyn Decoder>,
 }
 

@@ -1,9 +1,98 @@
-//! QEMU's copy-on-write format, read in file order.
+//! QEMU's copy-on-write format, read in file order and taken apart as it streams by.
+//!
+//! The format (docs/interop/qcow2.rst in QEMU) needs its tables before its data: where the source can read parts, the
+//! tables are read first ([`plan`]); else they are picked out of the stream, which runs a bounded distance ahead of the
+//! writing ([`stream`]). Nothing that an image says is trusted: sizes are bounded, sums are checked, and what would make
+//! this reader open other files (backing file, external data file) is refused, as are encrypted images.
+
+mod decompress;
+mod header;
+mod map;
+mod plan;
+mod stream;
+mod tables;
+
+pub(crate) use decompress::{Batch, Codec, Decompressor};
+pub(crate) use plan::plan;
 
 /// A rule that a qcow2 image breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Qcow2Error {
-    /// The reader is not there yet.
-    #[error("qcow2 images can not be written yet: publish the image as raw")]
-    NotYet,
+    /// The file ends inside something that must be whole.
+    #[error("the file ends inside its {0}")]
+    Truncated(&'static str),
+    /// Neither version 2 nor 3.
+    #[error("version {0} is not supported: versions 2 and 3 are")]
+    Version(u32),
+    /// It is an overlay of another file.
+    #[error("it has a backing file: flatten it with qemu-img convert")]
+    BackingFile,
+    /// Its data lies in another file.
+    #[error("it keeps its data in an external file: convert it with qemu-img convert")]
+    ExternalData,
+    /// It is encrypted (1 is the old AES, 2 is LUKS).
+    #[error("it is encrypted (method {0}): publish it unencrypted")]
+    Encrypted(u32),
+    /// It is marked as corrupt.
+    #[error("it is marked corrupt: repair it with qemu-img check -r all")]
+    Corrupt,
+    /// It uses sub-clusters.
+    #[error("it uses extended L2 entries: convert it with qemu-img convert -o extended_l2=off")]
+    ExtendedL2,
+    /// It uses incompatible features that this reader does not know.
+    #[error("it uses unknown incompatible features ({0:#x})")]
+    UnknownFeatures(u64),
+    /// Its compression type is unknown, or contradicts its feature bits.
+    #[error("its compression type {0} is unknown or contradicts its feature bits")]
+    Compression(u8),
+    /// A header field has a value that the format does not allow.
+    #[error("its {field} is {value}, which the format does not allow")]
+    Field {
+        /// Which field.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// Its tables need more memory than an agent may spend.
+    #[error("its {0} needs more memory than allowed: convert it with a larger cluster_size")]
+    TooFragmented(&'static str),
+    /// A table entry has bits set that the format reserves.
+    #[error("a table entry {0:#018x} has reserved bits set or is not aligned")]
+    Entry(u64),
+    /// A table entry points beyond the end of the file.
+    #[error("a table entry points beyond the end of the file, to offset {0}")]
+    BeyondEnd(u64),
+    /// The tables come too late in the file for a source that can not be read in parts.
+    #[error(
+        "its tables come after the data they map, and the server does not honour Range requests: \
+         enable them, or rewrite the image with qemu-img convert"
+    )]
+    TablesTooLate,
+    /// The tables in the stream are not those that were read before.
+    #[error("its tables changed while it was read")]
+    Changed,
+    /// A compressed cluster does not decompress to a cluster.
+    #[error("a compressed cluster is damaged ({0})")]
+    Compressed(String),
+}
+
+impl Qcow2Error {
+    /// Whether damage in transfer can look like this, so that the digest decides what to tell.
+    pub(crate) fn may_be_damage(&self) -> bool {
+        !matches!(self, Qcow2Error::TablesTooLate | Qcow2Error::TooFragmented(_))
+    }
+
+    pub(crate) fn at(self, offset: u64) -> crate::Error {
+        crate::Error::Qcow2 { offset, source: self }
+    }
+}
+
+/// A big-endian number at `offset`, if `bytes` reaches that far.
+fn be64(bytes: &[u8], offset: usize) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.get(offset..offset.checked_add(8)?)?.try_into().ok()?))
+}
+
+/// As [`be64`], four bytes.
+fn be32(bytes: &[u8], offset: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(offset..offset.checked_add(4)?)?.try_into().ok()?))
 }

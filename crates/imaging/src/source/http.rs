@@ -18,7 +18,6 @@ pub(crate) enum Wanted {
     All,
     /// Everything from this offset on.
     From(u64),
-    #[allow(dead_code)] // asked for by the qcow2 reader
     /// This offset, this many bytes (at least 1).
     Part(u64, u64),
 }

@@ -1,0 +1,216 @@
+//! The header: parsed, and held to the rules that decide whether the image is taken at all. Pure.
+
+use super::{Codec, Qcow2Error, be32, be64};
+
+const CRYPT_NONE: u32 = 0;
+
+const DIRTY: u64 = 1;
+const CORRUPT: u64 = 1 << 1;
+const EXTERNAL_DATA: u64 = 1 << 2;
+const COMPRESSION_TYPE: u64 = 1 << 3;
+const EXTENDED_L2: u64 = 1 << 4;
+
+/// Bytes of the header of version 2, and the least of version 3.
+const V2_LENGTH: usize = 72;
+const V3_LENGTH: u32 = 104;
+
+/// The most level-1 entries that are kept: 256 TiB with 64 KiB clusters.
+const L1_LIMIT: u64 = 512 * 1024;
+
+/// What of a header matters for reading the active image. Internal snapshots only add clusters that nothing here refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) version: u32,
+    pub(crate) cluster_bits: u32,
+    pub(crate) virtual_size: u64,
+    pub(crate) l1_offset: u64,
+    /// Level-1 entries that the virtual size needs; the table may have more.
+    pub(crate) l1_entries: u32,
+    pub(crate) codec: Codec,
+}
+
+impl Header {
+    /// Parses the first bytes of an image, magic included.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Qcow2Error> {
+        let truncated = || Qcow2Error::Truncated("header");
+        let u32_at = |offset| be32(bytes, offset).ok_or_else(truncated);
+        let u64_at = |offset| be64(bytes, offset).ok_or_else(truncated);
+        let version = u32_at(4)?;
+        if !(2..=3).contains(&version) {
+            return Err(Qcow2Error::Version(version));
+        }
+        if bytes.len() < V2_LENGTH {
+            return Err(truncated());
+        }
+        if u64_at(8)? != 0 || u32_at(16)? != 0 {
+            return Err(Qcow2Error::BackingFile);
+        }
+        let cluster_bits = u32_at(20)?;
+        if !(9..=21).contains(&cluster_bits) {
+            return Err(Qcow2Error::Field { field: "cluster_bits", value: cluster_bits.into() });
+        }
+        let crypt = u32_at(32)?;
+        if crypt != CRYPT_NONE {
+            return Err(Qcow2Error::Encrypted(crypt));
+        }
+        let codec = if version == 3 { features(bytes, cluster_bits)? } else { Codec::Zlib };
+        let virtual_size = u64_at(24)?;
+        let cluster = 1u64 << cluster_bits;
+        // A level-1 entry maps one level-2 table: cluster/8 entries of one cluster each.
+        let per_l1 = cluster * (cluster / 8);
+        let needed = virtual_size.div_ceil(per_l1);
+        let clusters = virtual_size.div_ceil(cluster);
+        if virtual_size == 0 || !virtual_size.is_multiple_of(512) || clusters > u64::from(u32::MAX >> 1) {
+            return Err(Qcow2Error::Field { field: "virtual size", value: virtual_size });
+        }
+        let l1_size = u64::from(u32_at(36)?);
+        if l1_size < needed {
+            return Err(Qcow2Error::Field { field: "L1 table size", value: l1_size });
+        }
+        if needed > L1_LIMIT {
+            return Err(Qcow2Error::TooFragmented("L1 table"));
+        }
+        let l1_offset = u64_at(40)?;
+        if l1_offset == 0 || !l1_offset.is_multiple_of(cluster) || l1_offset.checked_add(needed * 8).is_none()
+        {
+            return Err(Qcow2Error::Field { field: "L1 table offset", value: l1_offset });
+        }
+        let l1_entries = u32::try_from(needed)
+            .map_err(|_| Qcow2Error::Field { field: "virtual size", value: virtual_size })?;
+        Ok(Self { version, cluster_bits, virtual_size, l1_offset, l1_entries, codec })
+    }
+
+    /// Bytes of a cluster.
+    pub(crate) fn cluster(&self) -> u64 {
+        1 << self.cluster_bits
+    }
+
+    /// Entries of a level-2 table.
+    pub(crate) fn l2_entries(&self) -> u64 {
+        self.cluster() / 8
+    }
+
+    /// Bytes of the disk that one level-2 table maps.
+    pub(crate) fn l2_span(&self) -> u64 {
+        self.cluster() * self.l2_entries()
+    }
+
+    /// Bytes of the level-1 table that matter.
+    pub(crate) fn l1_length(&self) -> u64 {
+        u64::from(self.l1_entries) * 8
+    }
+}
+
+/// What version 3 adds: feature bits and the compression type.
+fn features(bytes: &[u8], cluster_bits: u32) -> Result<Codec, Qcow2Error> {
+    let truncated = || Qcow2Error::Truncated("header");
+    let incompatible = be64(bytes, 72).ok_or_else(truncated)?;
+    // Dirty means that reference counts may be wrong; nothing here reads them.
+    let known = DIRTY | CORRUPT | EXTERNAL_DATA | COMPRESSION_TYPE | EXTENDED_L2;
+    if incompatible & !known != 0 {
+        return Err(Qcow2Error::UnknownFeatures(incompatible & !known));
+    }
+    if incompatible & CORRUPT != 0 {
+        return Err(Qcow2Error::Corrupt);
+    }
+    if incompatible & EXTERNAL_DATA != 0 {
+        return Err(Qcow2Error::ExternalData);
+    }
+    if incompatible & EXTENDED_L2 != 0 {
+        return Err(Qcow2Error::ExtendedL2);
+    }
+    let length = be32(bytes, 100).ok_or_else(truncated)?;
+    if length < V3_LENGTH || !length.is_multiple_of(8) || length > 1 << cluster_bits {
+        return Err(Qcow2Error::Field { field: "header length", value: length.into() });
+    }
+    let declared = if length > V3_LENGTH { *bytes.get(104).ok_or_else(truncated)? } else { 0 };
+    let codec = match declared {
+        0 => Codec::Zlib,
+        1 => Codec::Zstd,
+        other => return Err(Qcow2Error::Compression(other)),
+    };
+    // The bit is set exactly when the type is not zlib.
+    if (incompatible & COMPRESSION_TYPE != 0) != (codec != Codec::Zlib) {
+        return Err(Qcow2Error::Compression(declared));
+    }
+    Ok(codec)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header() -> Vec<u8> {
+        let mut bytes = vec![0u8; 112];
+        bytes[..4].copy_from_slice(b"QFI\xfb");
+        bytes[4..8].copy_from_slice(&3u32.to_be_bytes());
+        bytes[20..24].copy_from_slice(&16u32.to_be_bytes());
+        bytes[24..32].copy_from_slice(&(10u64 << 30).to_be_bytes());
+        bytes[36..40].copy_from_slice(&20u32.to_be_bytes());
+        bytes[40..48].copy_from_slice(&(3u64 << 16).to_be_bytes());
+        bytes[100..104].copy_from_slice(&112u32.to_be_bytes());
+        bytes
+    }
+
+    fn with(offset: usize, value: &[u8]) -> Result<Header, Qcow2Error> {
+        let mut bytes = header();
+        bytes[offset..offset + value.len()].copy_from_slice(value);
+        Header::parse(&bytes)
+    }
+
+    #[test]
+    fn a_plain_header_is_read() {
+        let header = Header::parse(&header()).unwrap();
+        assert_eq!(header.virtual_size, 10 << 30);
+        assert_eq!((header.cluster(), header.l2_entries(), header.l1_entries), (65536, 8192, 20));
+        assert_eq!(header.codec, Codec::Zlib);
+    }
+
+    #[test]
+    fn each_rule_refuses_by_its_name() {
+        use Qcow2Error as E;
+        assert_eq!(with(4, &1u32.to_be_bytes()), Err(E::Version(1)));
+        assert_eq!(with(4, &4u32.to_be_bytes()), Err(E::Version(4)));
+        assert_eq!(with(8, &4096u64.to_be_bytes()), Err(E::BackingFile));
+        assert_eq!(with(16, &9u32.to_be_bytes()), Err(E::BackingFile));
+        assert_eq!(with(32, &2u32.to_be_bytes()), Err(E::Encrypted(2)));
+        assert_eq!(with(72, &CORRUPT.to_be_bytes()), Err(E::Corrupt));
+        assert_eq!(with(72, &EXTERNAL_DATA.to_be_bytes()), Err(E::ExternalData));
+        assert_eq!(with(72, &EXTENDED_L2.to_be_bytes()), Err(E::ExtendedL2));
+        assert_eq!(with(72, &(1u64 << 40).to_be_bytes()), Err(E::UnknownFeatures(1 << 40)));
+        assert_eq!(with(72, &COMPRESSION_TYPE.to_be_bytes()), Err(E::Compression(0)));
+        assert_eq!(with(104, &[1]), Err(E::Compression(1)));
+        assert_eq!(with(104, &[7]), Err(E::Compression(7)));
+        for (offset, value) in [(20, 8u32), (20, 22), (36, 19), (100, 96), (100, 107)] {
+            assert!(matches!(with(offset, &value.to_be_bytes()), Err(E::Field { .. })), "{offset} {value}");
+        }
+        for (offset, value) in
+            [(24, 0u64), (24, 1000), (24, u64::MAX - 511), (40, 0), (40, 4096), (40, u64::MAX)]
+        {
+            assert!(with(offset, &value.to_be_bytes()).is_err(), "{offset} {value}");
+        }
+    }
+
+    #[test]
+    fn dirty_images_are_taken_and_zstd_needs_both_its_marks() {
+        assert!(with(72, &DIRTY.to_be_bytes()).is_ok());
+        let mut bytes = header();
+        bytes[79] = 8;
+        bytes[104] = 1;
+        assert_eq!(Header::parse(&bytes).unwrap().codec, Codec::Zstd);
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_panics(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), plausible in any::<bool>()) {
+            if plausible {
+                for (to, from) in bytes.iter_mut().zip(header()).take(24) {
+                    *to = from;
+                }
+            }
+            let _ = Header::parse(&bytes);
+        }
+    }
+}
