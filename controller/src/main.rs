@@ -20,6 +20,8 @@ mod power;
 mod record;
 mod serve;
 mod store;
+#[cfg(test)]
+mod testing;
 
 use std::process::ExitCode;
 

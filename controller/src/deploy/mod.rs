@@ -182,3 +182,6 @@ impl Controller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
