@@ -161,14 +161,6 @@ impl Deployment {
     pub fn policy(&self, cx: &Context) -> Policy {
         Policy::detect(&cx.host, self.settings().allow)
     }
-
-    /// Waits, for a bounded time, until there is a disk an image could go to; says so when there is none. For start-up,
-    /// where controllers may still be finding their disks.
-    pub fn wait_for_disks(&self, cx: &Context) {
-        if let Err(error) = root_disk::wait(cx, &self.settings()) {
-            tracing::warn!(error = hwm::chain(&error), "no disk to deploy to");
-        }
-    }
 }
 
 /// The data under these locks is valid at every step, so a panic elsewhere must not spread.

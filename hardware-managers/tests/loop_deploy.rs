@@ -1,5 +1,7 @@
 //! The story "this image onto that disk" on a loop device: through the step that a conductor sends, and its refusals.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // clippy does not see that all of this is a test
+
 mod support;
 
 use std::sync::Arc;
@@ -218,6 +220,43 @@ fn loop_erasing_metadata_wipes_allowed_disks_and_leaves_the_rest() {
     assert!(skipped.is_untouched());
     let refused = machine.run(StepKind::Clean, "erase_devices_metadata", json!({"force": true}));
     assert!(matches!(refused, Err(Error::InvalidParameters { .. })));
+}
+
+#[test]
+fn loop_a_disk_that_other_machines_share_stops_the_erasure_before_it_begins() {
+    let (Some(disk), Some(shared)) = (Loop::new(), Loop::new()) else { return };
+    let mut image = image();
+    image[446 + 4] = 0xfb; // VMFS
+    let url = serve(vec![("test.raw", image.clone())]);
+    let both = format!("{},{}", disk.name(), shared.name());
+    let machine = machine(&both, shared.name());
+    machine.write_image(info(&url, &sha256(&image)), Value::Null).unwrap();
+    let error = machine.run(StepKind::Clean, "erase_devices_metadata", json!({})).unwrap_err();
+    assert!(matches!(error, Error::ProtectedDevice { .. }), "{error:?}");
+    assert!(error.to_string().contains(shared.name()) && error.to_string().contains("skip_block_devices"));
+    assert!(disk.is_untouched());
+    assert_eq!(shared.read(0, image.len()), image);
+}
+
+#[test]
+fn loop_gpt_of_a_smaller_image_is_fitted_to_the_disk_before_the_config_drive_is_added() {
+    let Some(disk) = Loop::new() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let file = support::file(directory.path(), "test.raw", &vec![0; 8 * MIB]);
+    let table = ["--new=1:2048:8191", "--typecode=1:ef00", "--new=5:8192:0", "--change-name=5:root"];
+    support::tool("/usr/sbin/sgdisk", &[&table[..], &[file.to_str().unwrap()]].concat());
+    let image = std::fs::read(&file).unwrap();
+    let url = serve(vec![("test.raw", image.clone())]);
+    let machine = machine(disk.name(), disk.name());
+    machine.write_image(info(&url, &sha256(&image)), json!(conductor_form(&config_drive()))).unwrap();
+
+    let report = support::tool("/usr/sbin/sgdisk", &["--verify", "--print", disk.name()]);
+    assert!(report.contains("No problems found"), "{report}");
+    let partitions: Vec<_> = report.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let numbers: Vec<_> = partitions.iter().filter(|word| ["1", "2", "5"].contains(word)).collect();
+    assert_eq!(numbers, [&"1", &"2", &"5"], "the image keeps its numbers: {report}");
+    let end = disk.read(DISK_BYTES - 66 * MIB as u64, 66 * MIB);
+    assert!(find(&end, b"meta data here"));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! `ferric-agent explain`: which disk the root device hints pick and why, whether it may be written here, and what a write
-//! would destroy. Opens disks for reading only.
+//! would destroy. Nothing is written.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use hwm::{Context, Error};
 use wire::Disk;
 
 use super::deploy::{announce, protected, reread};
-use super::root_disk::skip_list;
+use super::root_disk::{list_patiently, skip_list};
 use crate::settings::Settings;
 
 /// **Wipes partition tables and signatures from every disk** that is neither skipped, nor read-only, nor a member of an
@@ -22,8 +22,10 @@ use crate::settings::Settings;
 /// `BlockDevice` naming every disk that failed; the others are wiped.
 pub(crate) fn metadata(cx: &Context, settings: &Settings) -> Result<(), Error> {
     let skip = skip_list(cx)?;
-    let mut disks =
-        disk::list(&cx.host, settings.allow.as_ref()).map_err(|e| Error::other("listing disks", e))?;
+    let mut disks = list_patiently(cx, settings)?;
+    if disks.is_empty() {
+        tracing::warn!("there is no disk to erase");
+    }
     disks.sort_by(|a, b| b.name.cmp(&a.name));
     let policy = Policy::detect(&cx.host, settings.allow.clone());
     let mut targets = Vec::new();

@@ -8,7 +8,7 @@ use sys::Host;
 use wire::{BootInfo, Cpu, Disk, Interface, Memory, Step, StepKind, SystemVendor};
 
 use super::steps::{self, GenericStep, WriteImage};
-use super::{erase, inventory};
+use super::{erase, inventory, root_disk};
 use crate::deployment::Deployment;
 
 /// The manager that knows every machine a little. Any other is asked before it.
@@ -62,9 +62,7 @@ impl HardwareManager for GenericHardwareManager {
     }
 
     fn disks(&self, cx: &Context) -> Result<Answer<Vec<Disk>>, Error> {
-        let allow = self.deployment.settings().allow;
-        let disks = disk::list(&cx.host, allow.as_ref()).map_err(|e| Error::other("listing disks", e))?;
-        Ok(Answer::Mine(disks))
+        root_disk::list(cx, &self.deployment.settings()).map(Answer::Mine)
     }
 
     fn interfaces(&self, cx: &Context) -> Result<Answer<Vec<Interface>>, Error> {

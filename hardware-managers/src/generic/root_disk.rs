@@ -21,6 +21,24 @@ pub(crate) fn select(cx: &Context, settings: &Settings) -> Result<Selection, Err
     Ok(disk::select(&disks, hints.as_ref(), settings.allow.as_ref(), &skip_list(cx)?))
 }
 
+/// Every disk there is now.
+pub(crate) fn list(cx: &Context, settings: &Settings) -> Result<Vec<Disk>, Error> {
+    disk::list(&cx.host, settings.allow.as_ref()).map_err(|error| Error::other("listing disks", error))
+}
+
+/// Every disk there is, as soon as there is one: controllers may still be finding theirs. Empty when patience ends.
+pub(crate) fn list_patiently(cx: &Context, settings: &Settings) -> Result<Vec<Disk>, Error> {
+    for attempt in 1..settings.disk_wait_attempts {
+        let disks = list(cx, settings)?;
+        if !disks.is_empty() || cx.is_cancelled() {
+            return Ok(disks);
+        }
+        tracing::info!(attempt, attempts = settings.disk_wait_attempts, "waiting for a disk");
+        pause(cx, settings.disk_wait_delay);
+    }
+    list(cx, settings)
+}
+
 /// `instance_info.root_device` beats `properties.root_device`; an empty one counts as none.
 fn hints(cx: &Context) -> Option<&Value> {
     let given = |pointer| cx.node_field(pointer).filter(|value| !is_empty(value));
