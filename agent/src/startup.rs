@@ -225,7 +225,10 @@ fn apply(reply: &LookupReply, config: &mut Config, token: &Token) -> Result<(), 
     config.apply_lookup(&reply.config);
     match token.learn(reply.config.agent_token.as_ref()) {
         Learned::New => tracing::debug!("token received"),
-        Learned::Kept => tracing::debug!("the token known before lookup stays"),
+        Learned::Kept if token.get().is_some() => tracing::debug!("the token known before lookup stays"),
+        Learned::Kept => tracing::error!(
+            "the conductor gave no token, so no command can be accepted; it must speak API version 1.62 or later"
+        ),
         Learned::Lost => return Err(Error::TokenLost),
     }
     Ok(())
@@ -285,7 +288,9 @@ async fn open_door(
     let address = address.await.map_err(Error::Address)?;
     let mut advertised = *config.advertise_protocol;
     if !*config.listen_tls && *config.enable_auto_tls {
-        if client.version().await >= Microversion::AGENT_VERIFY_CA {
+        // Lookup has settled it, as a rule; a conductor that did not tell then is an old one.
+        let version = client.version().await.unwrap_or(Microversion::FALLBACK);
+        if version >= Microversion::AGENT_VERIFY_CA {
             let name = host.attribute("/proc/sys/kernel/hostname").unwrap_or_else(|| "localhost".into());
             let (curve, skew) = (*config.tls_certificate_curve, *config.auto_tls_allowed_clock_skew);
             let certificate = api::generate(&address, &name, curve, skew).map_err(Error::Tls)?;

@@ -223,24 +223,23 @@ impl Client {
         self.urls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The greatest version the conductor speaks, as far as it could be learned: on failure 1.31, and the next call asks
-    /// again (agent protocol page, 3.2).
-    pub async fn version(&self) -> Microversion {
-        if let Some(version) = self.configured {
-            return version;
-        }
-        if let Some(version) = *self.negotiated() {
-            return version;
+    /// The greatest version the conductor speaks. Where it answers but does not tell, 1.31 is assumed, and the next call asks
+    /// again (agent protocol page, 3.2). Unlike upstream, no answer at all is an error: a conductor that comes back between
+    /// this call and the lookup would take 1.31 at its word, and give no token.
+    pub async fn version(&self) -> Result<Microversion, Error> {
+        if let Some(version) = self.configured.or(*self.negotiated()) {
+            return Ok(version);
         }
         match self.ask_version().await {
             Ok(version) => {
                 tracing::info!(%version, "the conductor's API version");
                 *self.negotiated() = Some(version);
-                version
+                Ok(version)
             }
+            Err(error @ (Error::Connection { .. } | Error::TimedOut { .. } | Error::NoUrl)) => Err(error),
             Err(error) => {
                 tracing::warn!(error = hwm::chain(&error), assumed = %Microversion::FALLBACK, "asking for the API version failed");
-                Microversion::FALLBACK
+                Ok(Microversion::FALLBACK)
             }
         }
     }

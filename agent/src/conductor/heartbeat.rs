@@ -78,7 +78,7 @@ impl Heartbeater {
 
 impl Sender for Heartbeater {
     async fn send(&self) -> Result<(), Error> {
-        let version = self.client.version().await.min(Microversion::AGENT_VERIFY_CA);
+        let version = self.client.version().await?.min(Microversion::AGENT_VERIFY_CA);
         let path = format!("/v1/heartbeat/{}", self.node_uuid);
         let body = serde_json::to_vec(&self.body(version)).map_err(|source| Error::Content {
             url: path.clone(),

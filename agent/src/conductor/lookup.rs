@@ -76,7 +76,7 @@ fn pause_after(attempt: u32, interval: Duration) -> Duration {
 }
 
 async fn ask(client: &Client, addresses: &[String], node_uuid: Option<&str>) -> Result<LookupReply, Error> {
-    let version = client.version().await.min(Microversion::AGENT_TOKEN);
+    let version = client.version().await?.min(Microversion::AGENT_TOKEN);
     let mut path = format!("/v1/lookup?addresses={}", addresses.join(","));
     if let Some(uuid) = node_uuid {
         path.push_str("&node_uuid=");
