@@ -1,4 +1,4 @@
-//! Logging: lines on standard error, and the last ones kept in memory for `log.collect_system_logs`.
+//! Logging: lines on standard error or on the consoles, and the last ones kept in memory for `log.collect_system_logs`.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::Level;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::init::Console;
 
 /// How much of the log is kept, in bytes: a whole deploy, with room, and little beside an image.
 const RING_BYTES: usize = 512 * 1024;
@@ -83,18 +86,58 @@ fn targets(filter: Option<&str>, debug: bool) -> Targets {
     Targets::new().with_default(Level::WARN).with_targets(ours.map(|name| (name, level)))
 }
 
+/// Where people read the log.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Standard error: every line.
+    Stderr,
+    /// The consoles of a ramdisk: they show events in words of their own, so only what else is odd.
+    Console(Console),
+}
+
+impl Output {
+    fn targets(&self, filter: Option<&str>, debug: bool) -> Targets {
+        match self {
+            Output::Console(_) if filter.is_none() && !debug => ["progress", "command::executor"]
+                .into_iter()
+                .fold(Targets::new().with_default(Level::WARN), |targets, shown| {
+                    targets.with_target(format!("ferric_agent::{shown}"), LevelFilter::OFF)
+                }),
+            Output::Console(_) | Output::Stderr => targets(filter, debug),
+        }
+    }
+
+    fn writer(&self) -> BoxMakeWriter {
+        match self {
+            Output::Stderr => BoxMakeWriter::new(io::stderr),
+            Output::Console(console) => {
+                let console = console.clone();
+                BoxMakeWriter::new(move || console.log_writer())
+            }
+        }
+    }
+
+    fn is_terminal(&self) -> bool {
+        match self {
+            Output::Stderr => io::IsTerminal::is_terminal(&io::stderr()),
+            Output::Console(_) => false,
+        }
+    }
+}
+
 /// Starts logging for the whole process. A second call changes nothing.
-pub fn start(filter: Option<&str>, debug: bool) -> LogRing {
+pub fn start(output: &Output, filter: Option<&str>, debug: bool) -> LogRing {
     let ring = LogRing::default();
     let kept = ring.clone();
-    let terminal = io::IsTerminal::is_terminal(&io::stderr());
-    let console =
-        tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(terminal).with_target(false);
+    let console = tracing_subscriber::fmt::layer()
+        .with_writer(output.writer())
+        .with_ansi(output.is_terminal())
+        .with_target(false);
     let memory = tracing_subscriber::fmt::layer()
         .with_writer(move || RingWriter { ring: kept.clone(), line: Vec::new() })
         .with_ansi(false);
     let started = tracing_subscriber::registry()
-        .with(console.with_filter(targets(filter, debug)))
+        .with(console.with_filter(output.targets(filter, debug)))
         .with(memory.with_filter(targets(filter, debug)))
         .try_init();
     if started.is_err() {

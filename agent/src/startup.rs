@@ -26,6 +26,8 @@ use crate::logging::LogRing;
 /// How long to wait for a network interface, and how often to look.
 const NETWORK_LOOKS: u32 = 12;
 const NETWORK_PAUSE: Duration = Duration::from_secs(5);
+/// Pause before a lookup that failed for its whole time begins anew.
+const LOOKUP_PAUSE: Duration = Duration::from_secs(30);
 
 /// Why the agent can not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -69,17 +71,6 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// Whether starting over may help: nothing was promised to the conductor yet.
-    pub fn may_start_over(&self) -> bool {
-        match self {
-            Error::Client(_) | Error::Lookup { .. } => true,
-            // After lookup the token would be lost with the process's memory; these need a person, or a power cycle.
-            Error::TokenLost | Error::Address(_) | Error::Tls(_) | Error::Bind { .. } => false,
-        }
-    }
-}
-
 /// What an agent is made of.
 pub struct Agent {
     /// The machine.
@@ -94,11 +85,13 @@ pub struct Agent {
     pub managers: Vec<Box<dyn HardwareManager>>,
     /// The deployment of this boot.
     pub deployment: Arc<dyn Deployment>,
+    /// Whether a lookup that failed for its whole time begins anew (as PID 1: nobody would start the agent again).
+    pub keep_trying: bool,
 }
 
 /// Runs the agent until `stop` becomes true.
 pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error> {
-    let Agent { host, mut config, events, log, managers, deployment } = agent;
+    let Agent { host, mut config, events, log, managers, deployment, keep_trying } = agent;
     events.emit(EventKind::AgentStarted { version: env!("CARGO_PKG_VERSION").into() });
     let registry = Arc::new(Registry::probe(&host, managers));
     tokio::time::sleep(*config.hardware_initialization_delay).await;
@@ -108,14 +101,20 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error>
     let token = Token::new(config.agent_token.value.clone());
     let client = Arc::new(Client::new(&host, &config).map_err(Error::Client)?);
     // Inspection has its place here, before lookup.
-    let found = find_node(&client, &config, &interfaces, &events).await?;
+    let found = loop {
+        match find_node(&client, &config, &interfaces, &events).await {
+            Ok(found) => break found,
+            Err(_) if keep_trying => tokio::time::sleep(LOOKUP_PAUSE).await, // reported as an event
+            Err(error) => return Err(error),
+        }
+    };
     if let Some(reply) = &found {
         apply(reply, &mut config, &token)?;
     }
     deployment.configure(&config);
 
     let trigger = Trigger::default();
-    let ramdisk = host.attribute("/proc/mounts").is_some_and(|mounts| crate::command::is_ramdisk(&mounts));
+    let ramdisk = disk::Policy::detect(&host, None).in_ramdisk;
     let extensions = Arc::new(Extensions::new(Machine { context, registry, deployment, ramdisk, log }));
     if let Some(reply) = &found {
         remember(&extensions, reply);

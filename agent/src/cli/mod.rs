@@ -6,6 +6,7 @@ pub mod exit;
 pub mod explain;
 pub mod inventory;
 mod offline;
+mod pid1;
 pub mod progress;
 mod run;
 mod show_config;
@@ -21,6 +22,7 @@ use sys::Host;
 pub use self::exit::Exit;
 use crate::cmdline::Cmdline;
 use crate::config::{Config, Error, Overrides};
+use crate::init;
 
 #[derive(Parser)]
 #[command(
@@ -104,8 +106,13 @@ impl Options {
 
 /// The whole program: `managers` are asked before the built-in ones of equal support.
 pub fn main(managers: Vec<Box<dyn HardwareManager>>) -> ExitCode {
-    crate::install_crypto_provider();
     let host = Host::real();
+    if init::is_helper_call() {
+        init::run_helper(&host);
+        return ExitCode::SUCCESS;
+    }
+    crate::install_crypto_provider();
+    let managers = if init::is_init() { pid1::run(&host, managers) } else { managers };
     let cli = Cli::parse();
     let exit = match cli.command {
         None => run::run(&host, &cli.options, managers),

@@ -1,6 +1,8 @@
-//! `ferric-agent run`: as an ordinary process, or as PID 1.
+//! `ferric-agent run`: as an ordinary process; and the part of a run that is the same as PID 1.
 
+use std::future::Future;
 use std::io::Write;
+use std::time::Duration;
 
 use events::Events;
 use hwm::HardwareManager;
@@ -9,13 +11,40 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Exit, Options};
+use crate::config::Config;
+use crate::logging::{self, LogRing, Output};
+use crate::progress;
 use crate::startup::{self, Agent};
-use crate::{logging, progress};
 
 /// Threads that answer HTTP.
 const WORKERS: usize = 2;
 /// Threads for blocking work: one command, names to resolve, files; not more than that at a time.
 const BLOCKING_THREADS: usize = 16;
+/// How long an agent that was told to stop may take.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a run needs.
+pub(super) struct Setup {
+    pub(super) host: Host,
+    pub(super) config: Config,
+    pub(super) events: Events,
+    pub(super) log: LogRing,
+    /// Asked before the built-in ones of equal support.
+    pub(super) managers: Vec<Box<dyn HardwareManager>>,
+    /// Whether a lookup that failed for its whole time begins anew, instead of ending the run.
+    pub(super) keep_trying: bool,
+}
+
+/// Why a run ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    /// No threads.
+    #[error("starting the runtime")]
+    Runtime(#[source] std::io::Error),
+    /// The agent can not do its work.
+    #[error(transparent)]
+    Agent(#[from] startup::Error),
+}
 
 pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn HardwareManager>>) -> Exit {
     let (config, warnings) = match options.load(host) {
@@ -25,36 +54,14 @@ pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn Hardware
             return Exit::Usage;
         }
     };
-    let log = logging::start(options.log.as_deref(), *config.debug);
+    let log = logging::start(&Output::Stderr, options.log.as_deref(), *config.debug);
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     let events = Events::default();
     progress::log_events(&events);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .max_blocking_threads(BLOCKING_THREADS)
-        .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&error);
-            return Exit::Failure;
-        }
-    };
-    let deployment = hardware_managers::Deployment::new(config.hardware_settings());
-    let mut managers = managers;
-    managers.extend(hardware_managers::builtin(&deployment));
-    let agent = Agent { host: host.clone(), config, events, log, managers, deployment };
-    let ended = runtime.block_on(async {
-        let (stop, stopped) = watch::channel(false);
-        tokio::select! {
-            ended = startup::run(agent, stopped) => ended,
-            () = stop_on_signal(&stop) => Ok(()),
-        }
-    });
-    match ended {
+    let setup = Setup { host: host.clone(), config, events, log, managers, keep_trying: false };
+    match to_the_end(setup, told_to_stop()) {
         Ok(()) => Exit::Success,
         Err(error) => {
             complain(&error);
@@ -63,24 +70,46 @@ pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn Hardware
     }
 }
 
-/// Sets `stop` at the first SIGTERM or SIGINT; ends some seconds later, or at the second signal.
-async fn stop_on_signal(stop: &watch::Sender<bool>) {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::warn!("signals can not be watched; the agent ends when it is killed");
-        return std::future::pending().await;
-    };
-    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-    tracing::info!("stopping");
-    stop.send_replace(true);
-    let patience = tokio::time::sleep(std::time::Duration::from_secs(5));
-    tokio::select! { () = patience => {}, _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+/// Runs the agent until it fails, or until `told_to_stop` ends.
+pub(super) fn to_the_end(setup: Setup, told_to_stop: impl Future<Output = ()>) -> Result<(), Ended> {
+    let Setup { host, config, events, log, mut managers, keep_trying } = setup;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .map_err(Ended::Runtime)?;
+    let deployment = hardware_managers::Deployment::new(config.hardware_settings());
+    managers.extend(hardware_managers::builtin(&deployment));
+    let agent = Agent { host, config, events, log, managers, deployment, keep_trying };
+    let ended = runtime.block_on(async {
+        let (stop, stopped) = watch::channel(false);
+        let stopping = async {
+            told_to_stop.await;
+            tracing::info!("stopping");
+            stop.send_replace(true);
+            tokio::time::sleep(STOP_PATIENCE).await;
+        };
+        tokio::select! { ended = startup::run(agent, stopped) => ended, () = stopping => Ok(()) }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1)); // a command that runs is cut off: the process ends
+    Ok(ended?)
+}
+
+/// Ends at the first SIGTERM or SIGINT.
+async fn told_to_stop() {
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        }
+        _ => {
+            tracing::warn!("signals can not be watched; the agent ends when it is killed");
+            std::future::pending().await
+        }
+    }
 }
 
 /// Writes an error with its causes for a person.
 pub(super) fn complain(error: &dyn std::error::Error) {
-    let text = hwm::chain(error);
-    tracing::error!("{text}");
-    let _ = writeln!(std::io::stderr().lock(), "ferric-agent: {text}"); // nowhere left to complain
+    let _ = writeln!(std::io::stderr().lock(), "ferric-agent: {}", hwm::chain(error)); // nowhere left to complain
 }

@@ -20,4 +20,3 @@ pub use executor::{Executor, Fault, Handler};
 pub use extensions::{Extensions, Machine};
 pub use parse::{Command, ExecuteStep, Mode, Refusal};
 pub use record::Outcome;
-pub use standby::is_ramdisk;

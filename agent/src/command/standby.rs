@@ -12,6 +12,8 @@ use super::record::Outcome;
 
 /// Time for the reply "RUNNING" to reach the conductor before the machine goes away.
 const REPLY_GRACE: Duration = Duration::from_secs(1);
+/// Longest flush before it does.
+const FLUSH_LIMIT: Duration = Duration::from_secs(60);
 
 impl Extensions {
     pub(super) fn prepare_image(
@@ -42,14 +44,10 @@ impl Extensions {
             Power::Reboot => "reboot",
         };
         context.events.emit(EventKind::PhaseStarted { phase: Phase::Finish, subject: word.into() });
-        if let Err(error) = self.machine.deployment.sync(&context) {
-            tracing::warn!(error = hwm::chain(&error), "flushing before the end failed");
-        }
+        self.flush(&context);
         std::thread::sleep(REPLY_GRACE);
         tracing::info!(action = word, "the machine goes away now");
-        let kernel = context.host.kernel();
-        kernel.sync();
-        let Err(error) = kernel.power(action) else { return Ok(Outcome::Nothing) };
+        let Err(error) = context.host.kernel().power(action) else { return Ok(Outcome::Nothing) };
         tracing::warn!(%error, "the kernel refused; trying the magic system request");
         let key = match action {
             Power::Off => "o",
@@ -61,27 +59,21 @@ impl Extensions {
         })?;
         Ok(Outcome::Nothing)
     }
-}
 
-/// Whether `/` is a RAM file system, by the text of `/proc/mounts`: the last mount on `/` is the one in force.
-pub fn is_ramdisk(mounts: &str) -> bool {
-    let root = mounts.lines().rev().find_map(|line| {
-        let mut words = line.split_whitespace().skip(1);
-        (words.next() == Some("/")).then(|| words.next()).flatten()
-    });
-    matches!(root, Some("rootfs" | "tmpfs" | "ramfs"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_root_in_memory_is_a_ramdisk() {
-        assert!(is_ramdisk("rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\n"));
-        assert!(is_ramdisk("none / tmpfs rw 0 0"));
-        assert!(!is_ramdisk("rootfs / rootfs rw 0 0\n/dev/sda1 / ext4 rw 0 0\n"));
-        assert!(!is_ramdisk("overlay / overlay rw 0 0\ntmpfs /tmp tmpfs rw 0 0"));
-        assert!(!is_ramdisk(""));
+    /// Flushes every disk, for a bounded time: a dead one must not keep the machine from going away.
+    fn flush(&self, context: &hwm::Context) {
+        let (deployment, context) = (self.machine.deployment.clone(), context.clone());
+        let (done, flushed) = std::sync::mpsc::sync_channel(1);
+        // Not joined: it may hang in the kernel for ever.
+        std::thread::spawn(move || {
+            if let Err(error) = deployment.sync(&context) {
+                tracing::warn!(error = hwm::chain(&error), "flushing before the end failed");
+            }
+            context.host.kernel().sync();
+            let _ = done.send(()); // nobody waits any more when it took too long
+        });
+        if flushed.recv_timeout(FLUSH_LIMIT).is_err() {
+            tracing::warn!("the disks were not flushed in time");
+        }
     }
 }

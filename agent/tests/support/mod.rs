@@ -237,8 +237,12 @@ impl RunningAgent {
         let root = tempfile::tempdir().unwrap();
         let proc = root.path().join("proc");
         std::fs::create_dir_all(proc.join("sys/kernel")).unwrap();
-        let mounts = if ramdisk { "rootfs / rootfs rw 0 0\n" } else { "/dev/sda1 / ext4 rw 0 0\n" };
-        std::fs::write(proc.join("mounts"), mounts).unwrap();
+        let mounts = match ramdisk {
+            true => "1 1 0:2 / / rw - rootfs rootfs rw\n",
+            false => "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n",
+        };
+        std::fs::create_dir_all(proc.join("self")).unwrap();
+        std::fs::write(proc.join("self/mountinfo"), mounts).unwrap();
         std::fs::write(proc.join("cmdline"), format!("quiet ipa-agent-token={TOKEN}")).unwrap();
         std::fs::write(proc.join("sys/kernel/hostname"), "testbox\n").unwrap();
         let kernel = Arc::new(sys::fake::RecordingKernel::default());
@@ -266,6 +270,7 @@ impl RunningAgent {
             log: LogRing::default(),
             managers: vec![Box::new(manager)],
             deployment: deployment.clone(),
+            keep_trying: false,
         };
         let (stop, stopped) = watch::channel(false);
         let ended = tokio::spawn(startup::run(agent, stopped));

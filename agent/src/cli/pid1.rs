@@ -1,0 +1,54 @@
+//! The agent as the first process of a ramdisk: bring the machine up, run, and never end.
+
+use std::error::Error;
+
+use events::Events;
+use hwm::HardwareManager;
+use sys::Host;
+
+use super::run::{self, Setup};
+use crate::cmdline::Cmdline;
+use crate::config::{Config, Overrides};
+use crate::init::{self, Console, Identity};
+use crate::logging::{self, Output};
+use crate::progress;
+
+/// Never returns, unless this turns out to be no ramdisk: then the managers come back, for an ordinary run.
+pub(super) fn run(host: &Host, managers: Vec<Box<dyn HardwareManager>>) -> Vec<Box<dyn HardwareManager>> {
+    let prepared = init::prepare(host);
+    if matches!(prepared, Err(init::Error::NotInit)) {
+        return managers;
+    }
+    let events = Events::default();
+    let console = Console::start(host, &events);
+    console.show_panics();
+    let cmdline = match prepared {
+        Ok(cmdline) => cmdline,
+        Err(error) => {
+            let advice = "this kernel lacks something that the agent needs; build the ramdisk with `ferric-image build`";
+            init::fatal(host, &Cmdline::default(), &console, "setting up the ramdisk", &error, advice)
+        }
+    };
+    init::supervise(host, &cmdline, &console, || agent(host, &cmdline, &console, events, managers))
+}
+
+fn agent(
+    host: &Host,
+    cmdline: &Cmdline,
+    console: &Console,
+    events: Events,
+    managers: Vec<Box<dyn HardwareManager>>,
+) -> Result<(), Box<dyn Error>> {
+    let (config, warnings) = Config::load(host, cmdline, &Overrides::default())?;
+    let log = logging::start(&Output::Console(console.clone()), None, *config.debug);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    progress::log_events(&events);
+    let network = init::bring_up(host, cmdline, &events)?;
+    console.banner(&Identity::collect(host, cmdline, Some(&network)));
+    // Nobody starts process 1 again: what may come right with time is tried for ever.
+    let setup = Setup { host: host.clone(), config, events, log, managers, keep_trying: true };
+    run::to_the_end(setup, std::future::pending())?;
+    Ok(())
+}
