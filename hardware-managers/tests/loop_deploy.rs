@@ -260,6 +260,31 @@ fn loop_gpt_of_a_smaller_image_is_fitted_to_the_disk_before_the_config_drive_is_
 }
 
 #[test]
+fn loop_qcow2_is_unpacked_onto_the_disk_declared_or_not_with_a_config_drive_by_url() {
+    let image = image();
+    let directory = tempfile::tempdir().unwrap();
+    let raw = support::file(directory.path(), "raw", &image);
+    let packed = directory.path().join("test.qcow2");
+    let arguments = ["convert", "-c", "-O", "qcow2", raw.to_str().unwrap(), packed.to_str().unwrap()];
+    support::tool("/usr/bin/qemu-img", &arguments);
+    let packed = std::fs::read(&packed).unwrap();
+    let drive = conductor_form(&config_drive()).into_bytes();
+    let url = serve(vec![("test.raw", packed.clone()), ("drive", drive)]);
+    for format in [json!("qcow2"), Value::Null] {
+        let Some(disk) = Loop::new() else { return };
+        let machine = machine(disk.name(), disk.name());
+        let mut info = info(&url, &sha256(&packed));
+        info["disk_format"] = format;
+        machine
+            .write_image(info, json!(format!("{url}/drive")))
+            .unwrap_or_else(|error| panic!("{}", hwm::chain(&error)));
+        assert_eq!(disk.read(512, image.len() - 512), image[512..]);
+        let drive = disk.read(DISK_BYTES - 64 * MIB as u64, config_drive().len());
+        assert_eq!(drive, config_drive());
+    }
+}
+
+#[test]
 fn step_lists_of_the_registry_carry_the_version() {
     let machine = machine("/dev/none0", "/dev/none0");
     for (kind, steps) in [
