@@ -4,7 +4,7 @@
 pub mod qcow2;
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -38,6 +38,8 @@ pub enum Fault {
     WrongRange,
     /// Sends no Content-Length.
     Unannounced,
+    /// Sends elsewhere.
+    Redirect(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +78,11 @@ pub struct Server {
     port: u16,
     state: Arc<Mutex<State>>,
     sent: Arc<AtomicU64>,
+    tls: Option<Arc<rustls::ServerConfig>>,
 }
+
+trait Connection: Read + Write + Send {}
+impl<T: Read + Write + Send> Connection for T {}
 
 impl Server {
     pub fn new(content: impl Content + 'static) -> Self {
@@ -91,11 +97,39 @@ impl Server {
         Self::start(Arc::new(content), true, None)
     }
 
+    /// Serves over TLS with a certificate of its own, which is given as PEM.
+    pub fn tls(
+        content: impl Content + 'static,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> (Self, String) {
+        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .unwrap();
+        let server =
+            Self::start_with(Arc::new(content), true, Some("\"one\"".into()), Some(Arc::new(config)));
+        (server, own.cert.pem())
+    }
+
     fn start(content: Arc<dyn Content>, ranges: bool, etag: Option<String>) -> Self {
+        Self::start_with(content, ranges, etag, None)
+    }
+
+    fn start_with(
+        content: Arc<dyn Content>,
+        ranges: bool,
+        etag: Option<String>,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = State { content, etag, ranges, faults: VecDeque::new(), seen: Vec::new() };
-        let server = Self { port, state: Arc::new(Mutex::new(state)), sent: Arc::default() };
+        let server = Self { port, state: Arc::new(Mutex::new(state)), sent: Arc::default(), tls };
         let serving = server.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -113,7 +147,8 @@ impl Server {
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/image", self.port)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}/image", self.port)
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -125,11 +160,24 @@ impl Server {
         self.sent.load(Ordering::SeqCst)
     }
 
-    fn serve(&self, mut stream: TcpStream) {
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
+    fn serve(&self, stream: TcpStream) {
+        let mut stream: Box<dyn Connection> = match &self.tls {
+            None => Box::new(stream),
+            Some(config) => {
+                let connection = rustls::ServerConnection::new(Arc::clone(config)).unwrap();
+                Box::new(rustls::StreamOwned::new(connection, stream))
+            }
+        };
         let mut seen = Seen { range: None, if_range: None, authorization: None, accept_encoding: None };
-        let mut line = String::new();
-        while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut byte) {
+                Ok(1) => head.push(byte[0]),
+                _ => return,
+            }
+        }
+        for line in String::from_utf8_lossy(&head).lines() {
             if let Some((name, value)) = line.split_once(':') {
                 let value = Some(value.trim().to_owned());
                 match name.to_ascii_lowercase().as_str() {
@@ -140,7 +188,6 @@ impl Server {
                     _ => {}
                 }
             }
-            line.clear();
         }
         let (fault, content, etag, ranges) = {
             let mut state = self.state.lock().unwrap();
@@ -152,12 +199,13 @@ impl Server {
             }
             (fault, Arc::clone(&state.content), state.etag.clone(), state.ranges)
         };
-        let _ = self.answer(&mut stream, &seen, &fault, &*content, etag.as_deref(), ranges);
+        let _ = self.answer(&mut *stream, &seen, &fault, &*content, etag.as_deref(), ranges);
+        let _ = stream.flush();
     }
 
     fn answer(
         &self,
-        stream: &mut TcpStream,
+        stream: &mut dyn Connection,
         seen: &Seen,
         fault: &Fault,
         content: &dyn Content,
@@ -166,6 +214,12 @@ impl Server {
     ) -> std::io::Result<()> {
         if let Fault::Status(status) = fault {
             return write!(stream, "HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+        if let Fault::Redirect(to) = fault {
+            return write!(
+                stream,
+                "HTTP/1.1 302 x\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
         }
         let total = content.len();
         let fresh = seen.if_range.as_deref().is_none_or(|tag| Some(tag) == etag);
