@@ -258,6 +258,43 @@ fn loop_config_drive_goes_to_the_end_of_a_gpt_disk_and_is_found_again() {
 }
 
 #[test]
+fn loop_iso_config_drive_is_rebuilt_for_large_sectors() {
+    let tools = [LOSETUP, SGDISK, "/usr/bin/genisoimage", "/usr/sbin/fsck.vfat", "/usr/bin/mtype"];
+    if !able(&tools) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let latest = directory.path().join("drive/openstack/latest");
+    std::fs::create_dir_all(&latest).unwrap();
+    std::fs::write(latest.join("meta_data.json"), "{\"uuid\": \"x\"}").unwrap();
+    let (drive, iso) = (directory.path().join("drive"), directory.path().join("iso"));
+    for options in [&["-J", "-r"][..], &["-r"], &["-J"]] {
+        let (drive, iso) = (drive.to_str().unwrap(), iso.to_str().unwrap());
+        run(&[&["/usr/bin/genisoimage", "-quiet", "-V", "config-2", "-o", iso], options, &[drive]].concat());
+        let image = config_drive::decode(std::fs::read(iso).unwrap()).unwrap();
+        let device = Loop::new(200, 4096);
+        run(&[SGDISK, "-n", "1:1M:+16M", &device.node]);
+        let placed = config_drive::place(&device.claim().unwrap(), &image).unwrap();
+        let copy = directory.path().join("copy");
+        let length = usize::try_from(placed.partition.size_byte).unwrap();
+        std::fs::write(&copy, device.read(placed.partition.start_byte, length)).unwrap();
+        let copy = copy.to_str().unwrap();
+        run(&["/usr/sbin/fsck.vfat", "-n", copy]);
+        let text = run(&["/usr/bin/mtype", "-i", copy, "::openstack/latest/meta_data.json"]);
+        assert_eq!(text, "{\"uuid\": \"x\"}", "{options:?}");
+        assert!(
+            config_drive::place(&device.claim().unwrap(), &image).unwrap().is_reused,
+            "found by its new label"
+        );
+        // Sectors of 512 bytes carry the image as it is.
+        let device = Loop::new(200, 512);
+        run(&[SGDISK, "-n", "1:1M:+16M", &device.node]);
+        let placed = config_drive::place(&device.claim().unwrap(), &image).unwrap();
+        assert_eq!(device.read(placed.partition.start_byte, image.len()), image);
+    }
+}
+
+#[test]
 fn loop_config_drive_moves_the_backup_table_first_and_takes_what_is_free() {
     if !able(&[LOSETUP, SGDISK]) {
         return;

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::LIMIT_BYTES;
+use super::rebuild::suited;
 use crate::probe::probe;
 use crate::table::{Gpt, LINUX_FILE_SYSTEM_TYPE, Mbr, MbrRecord, Partition, Table};
 use crate::{Device, Error, Region, Source, Target};
@@ -25,13 +26,15 @@ pub struct Placed {
 ///
 /// The new partition has the place that Ironic's agent would give it: on GPT the last 64 MiB and up to a MiB more, type Linux
 /// file system, no name; on MBR a primary partition of type 0x0c. Where less is free at the end, it takes what there is, if
-/// the config drive fits.
+/// the config drive fits. Where the disk's sectors are too large for the image's file system, its files are put into a FAT
+/// file system made for them.
 pub fn place(target: &Target, image: &[u8]) -> Result<Placed, Error> {
+    let device = target.open()?;
+    let image = &*suited(image, device.sector_bytes())?;
     let length = u64::try_from(image.len()).unwrap_or(u64::MAX);
     if length > LIMIT_BYTES || length == 0 {
         return Err(Error::config_drive(format!("{length} bytes are not between 1 and 64 MiB")));
     }
-    let device = target.open()?;
     let table = target.table()?;
     let placed = match existing(&device, &table)? {
         Some(partition) => Placed { partition, is_reused: true },

@@ -1,0 +1,109 @@
+//! What other programs make is recognised as those programs say: file systems against `blkid`, FAT against mtools.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // test code: a panic is a failed test
+
+use std::path::Path;
+
+use disk::Device;
+use disk::fat::{Entry, Fat};
+use disk::probe::{FileSystem, probe_device};
+use sys::{CommandLine, Runner, SystemRunner};
+
+/// Runs a tool; `None`, and a word about it, when it is not installed.
+fn run(argv: &[&str]) -> Option<String> {
+    match SystemRunner.run(&CommandLine::new(argv.iter().copied())) {
+        Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Err(sys::RunError::Start { .. }) => {
+            eprintln!("skipped: {} is not installed", argv[0]);
+            None
+        }
+        Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
+    }
+}
+
+fn blkid(file: &str, key: &str) -> Option<String> {
+    let text = run(&["/usr/sbin/blkid", "-p", "-o", "value", "-s", key, file])?;
+    (!text.trim().is_empty()).then(|| text.trim().to_owned())
+}
+
+#[test]
+fn file_systems_are_recognised_as_blkid_recognises_them() {
+    if run(&["/usr/sbin/blkid", "--version"]).is_none() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    let source = source.to_str().unwrap();
+    for (index, command) in [
+        &["/usr/sbin/mkfs.ext2", "-q", "-L", "root"][..],
+        &["/usr/sbin/mkfs.ext3", "-q"],
+        &["/usr/sbin/mkfs.ext4", "-q", "-L", "root"],
+        &["/usr/sbin/mkfs.vfat", "-n", "CONFIG-2"],
+        &["/usr/sbin/mkswap", "-L", "swap1"],
+        &["/usr/bin/genisoimage", "-quiet", "-J", "-r", "-V", "config-2", "-o"],
+        &["/usr/bin/genisoimage", "-quiet", "-V", "config-2", "-o"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let file = directory.path().join(index.to_string());
+        std::fs::File::create(&file).unwrap().set_len(40 << 20).unwrap();
+        let file = file.to_str().unwrap();
+        let argv = if command[0].ends_with("genisoimage") {
+            [command, &[file, source][..]].concat()
+        } else {
+            [command, &[file][..]].concat()
+        };
+        if run(&argv).is_none() {
+            continue;
+        }
+        let FileSystem { kind, label, uuid } = probe_device(Path::new(file)).unwrap().unwrap();
+        assert_eq!(Some(kind.to_owned()), blkid(file, "TYPE"), "{command:?}");
+        assert_eq!(label, blkid(file, "LABEL"), "{command:?}");
+        assert_eq!(uuid, blkid(file, "UUID"), "{command:?}");
+    }
+}
+
+#[test]
+fn files_of_every_width_of_fat_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let content: Vec<u8> = (0..300_000u32).flat_map(u32::to_le_bytes).collect();
+    let original = directory.path().join("original");
+    std::fs::write(&original, &content).unwrap();
+    for (width, mebibytes, sector, cluster) in [
+        ("12", 4, "512", "4"),
+        ("16", 40, "512", "4"),
+        ("32", 64, "512", "1"),
+        ("16", 64, "4096", "1"),
+        ("32", 300, "4096", "1"),
+    ] {
+        let file = directory.path().join(format!("{width}-{sector}"));
+        std::fs::File::create(&file).unwrap().set_len(mebibytes << 20).unwrap();
+        let file = file.to_str().unwrap();
+        if run(&["/usr/sbin/mkfs.vfat", "-F", width, "-S", sector, "-s", cluster, "-i", "1234abcd", file])
+            .is_none()
+            || run(&["/usr/bin/mmd", "-i", file, "::EFI", "::EFI/a vendor's directory"]).is_none()
+        {
+            return;
+        }
+        let to = "::EFI/a vendor's directory/A Long Name, with ümläuts.CSV";
+        run(&["/usr/bin/mcopy", "-i", file, original.to_str().unwrap(), to]);
+        run(&["/usr/bin/mcopy", "-i", file, original.to_str().unwrap(), "::EFI/deleted"]);
+        run(&["/usr/bin/mdel", "-i", file, "::EFI/deleted"]);
+
+        let device = Device::open(Path::new(file)).unwrap();
+        let fat = Fat::open(&device).unwrap();
+        assert_eq!(fat.serial(), "1234-ABCD");
+        let find = |entries: Vec<Entry>, name: &str| {
+            entries.into_iter().find(|entry| entry.name.starts_with(name)).unwrap()
+        };
+        let efi = fat.directory(&find(fat.root().unwrap(), "EFI")).unwrap();
+        assert_eq!(efi.len(), 1, "what was deleted is gone");
+        let vendor = fat.directory(&find(efi, "a vendor's directory")).unwrap();
+        let long = find(vendor, "A Long Name, with ");
+        assert!(long.name.ends_with(".CSV"), "{}", long.name);
+        assert!(fat.file(&long, content.len()).unwrap() == content, "FAT{width}, sectors of {sector}");
+        assert!(fat.file(&long, content.len() - 1).is_err(), "the limit holds");
+    }
+}
