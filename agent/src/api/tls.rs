@@ -161,6 +161,20 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_from_files_needs_both_and_says_which_is_unusable() {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec!["h".into()]).unwrap().self_signed(&key).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let (chain, secret) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+        std::fs::write(&chain, certificate.pem()).unwrap();
+        std::fs::write(&secret, key.serialize_pem()).unwrap();
+        assert!(static_config(Some(&chain), Some(&secret), TlsVersion::V1_2).is_ok());
+        assert!(matches!(static_config(Some(&chain), None, TlsVersion::V1_2), Err(TlsError::NoFiles)));
+        let error = static_config(Some(&chain), Some(&chain), TlsVersion::V1_2).unwrap_err();
+        assert!(error.to_string().contains("c.pem"), "{error}");
+    }
+
+    #[test]
     fn the_address_extension_is_the_der_of_one_address() {
         let extension = critical_address("192.0.2.7".parse().unwrap());
         assert!(extension.criticality());

@@ -39,20 +39,15 @@ pub async fn lookup(
 ) -> Result<LookupReply, Error> {
     let deadline = Instant::now() + limits.timeout;
     events.emit(EventKind::PhaseStarted { phase: Phase::Lookup, subject: client.urls().join(", ") });
-    let (mut attempt, mut conflicts) = (0_u32, 0_usize);
+    let mut pauses = Pauses::new(limits.interval);
     let mut last = Error::TimedOut { url: client.urls().join(", "), limit: limits.timeout };
     loop {
-        attempt = attempt.saturating_add(1);
         match timeout_at(deadline, ask(client, addresses, node_uuid)).await {
             Ok(Ok(reply)) => return Ok(reply),
             Ok(Err(error)) => last = error,
             Err(_) => return Err(last),
         }
-        let mut pause = pause_after(attempt, limits.interval);
-        if last.status() == Some(409) {
-            pause += CONFLICT_PAUSES.get(conflicts).or(CONFLICT_PAUSES.last()).copied().unwrap_or_default();
-            conflicts = conflicts.saturating_add(1);
-        }
+        let pause = pauses.next(last.status());
         if Instant::now() + pause >= deadline {
             return Err(last);
         }
@@ -60,7 +55,7 @@ pub async fn lookup(
         events.emit(EventKind::Retrying {
             phase: Phase::Lookup,
             reason,
-            attempt: attempt.saturating_add(1),
+            attempt: pauses.attempt.saturating_add(1),
             attempts: 0, // bounded by time, not by number
             delay_seconds: pause.as_secs_f64(),
             resume_at: 0,
@@ -69,10 +64,30 @@ pub async fn lookup(
     }
 }
 
-/// Uniform between the interval and 2^(n-1) seconds, at most a minute.
-fn pause_after(attempt: u32, interval: Duration) -> Duration {
-    let grown = Duration::from_secs(1_u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX));
-    between(interval, grown.min(LONGEST_PAUSE).max(interval))
+/// The pauses between attempts.
+struct Pauses {
+    interval: Duration,
+    attempt: u32,
+    conflicts: usize,
+}
+
+impl Pauses {
+    fn new(interval: Duration) -> Self {
+        Self { interval, attempt: 0, conflicts: 0 }
+    }
+
+    /// After attempt n: uniform between the interval and 2^(n-1) seconds, at most a minute; more after a conflict.
+    fn next(&mut self, status: Option<u16>) -> Duration {
+        let grown = Duration::from_secs(1_u64.checked_shl(self.attempt).unwrap_or(u64::MAX));
+        self.attempt = self.attempt.saturating_add(1);
+        let pause = between(self.interval, grown.min(LONGEST_PAUSE).max(self.interval));
+        if status != Some(409) {
+            return pause;
+        }
+        let more = CONFLICT_PAUSES.get(self.conflicts).or(CONFLICT_PAUSES.last()).copied();
+        self.conflicts = self.conflicts.saturating_add(1);
+        pause + more.unwrap_or_default()
+    }
 }
 
 async fn ask(client: &Client, addresses: &[String], node_uuid: Option<&str>) -> Result<LookupReply, Error> {
@@ -109,13 +124,29 @@ mod tests {
     #[test]
     fn pauses_grow_from_the_interval_to_a_minute() {
         let interval = Duration::from_secs(1);
-        for _ in 0..50 {
-            assert_eq!(pause_after(1, interval), interval);
-            assert!(pause_after(3, interval) <= Duration::from_secs(4));
-            let late = pause_after(500, interval);
-            assert!((interval..=LONGEST_PAUSE).contains(&late));
-            assert_eq!(pause_after(2, Duration::from_secs(90)), Duration::from_secs(90));
+        for _ in 0..20 {
+            let mut pauses = Pauses::new(interval);
+            assert_eq!(pauses.next(None), interval);
+            assert!(pauses.next(Some(404)) <= Duration::from_secs(2));
+            assert!(pauses.next(None) <= Duration::from_secs(4));
+            pauses.attempt = 500;
+            assert!((interval..=LONGEST_PAUSE).contains(&pauses.next(None)));
         }
+        assert_eq!(Pauses::new(Duration::from_secs(90)).next(None), Duration::from_secs(90));
+    }
+
+    #[test]
+    fn a_locked_node_gets_five_then_ten_then_thirty_seconds_more() {
+        let mut pauses = Pauses::new(Duration::ZERO);
+        let mut more = |status| {
+            pauses.attempt = 0; // the growing part is a second at the most
+            pauses.next(status).as_secs_f64()
+        };
+        assert!((5.0..=6.0).contains(&more(Some(409))));
+        assert!(more(Some(404)) <= 1.0);
+        assert!((10.0..=11.0).contains(&more(Some(409))));
+        assert!((30.0..=31.0).contains(&more(Some(409))));
+        assert!((30.0..=31.0).contains(&more(Some(409))));
     }
 
     #[test]
