@@ -1,6 +1,7 @@
 //! `ferric serve`: puts the controller together, takes up what was under way, and serves until it is told to stop.
 
 use std::fs::{self, File};
+use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -64,7 +65,14 @@ pub struct ServeArguments {
 pub async fn run(arguments: ServeArguments) -> Result<Exit, Failure> {
     let filter = EnvFilter::try_new(&arguments.log)
         .map_err(|e| Failure::usage(format!("--log {}: {e}", arguments.log)))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Colours on a terminal only, and there the subscriber itself honours NO_COLOR.
+    if std::io::stderr().is_terminal() {
+        log.init()
+    } else {
+        log.with_ansi(false).init()
+    }
 
     let state = make_directory(&arguments.state)?;
     let _lock = lock(&state)?;

@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
-use wire::{PowerState, StepKind};
+use wire::{PowerState, ProvisionState, StepKind};
 
 use super::nodes::object;
 use super::{ApiError, view};
@@ -159,7 +159,9 @@ pub async fn power(
         }
     };
     let record = controller.store.node(&node).await?;
-    if record.node.provision_state.is_transient() {
+    let state = record.node.provision_state;
+    // While an agent is awaited nobody else acts on the machine: whoever switches it off ends the operation.
+    if state.is_transient() && !matches!(state, ProvisionState::WaitCallback | ProvisionState::CleanWait) {
         return Err(ApiError::conflict(format!(
             "Node {} is in state \"{}\": its power belongs to that operation. Abort it first (target abort).",
             record.node.label(),

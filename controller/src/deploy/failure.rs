@@ -53,7 +53,8 @@ impl Controller {
         }
         message += &format!("; {}", advice(record, trouble));
         tracing::error!(node = %label, "{message}");
-        let told = message.clone();
+        let kind = EventKind::Failed { phase: Phase::Unknown, message: message.clone() };
+        self.hub.push(record.node.uuid, Source::Controller, kind);
         self.change(record, move |record| {
             if uses_machine {
                 record.agent = Default::default();
@@ -66,11 +67,6 @@ impl Controller {
             apply(record, Verb::Fail)
         })
         .await?;
-        self.hub.push(
-            record.node.uuid,
-            Source::Controller,
-            EventKind::Failed { phase: Phase::Unknown, message: told },
-        );
         Ok(())
     }
 

@@ -47,6 +47,8 @@ struct Memory {
     relay: Option<relay::Relay>,
     unreachable_since: Option<Instant>,
     bootloader_deadline: Option<Instant>,
+    power_seen: Option<Instant>,
+    off_since: Option<Instant>,
 }
 
 /// Something went wrong while working on a node.

@@ -23,6 +23,10 @@ use crate::store::apply;
 const UNREACHABLE_LIMIT: Duration = Duration::from_secs(90);
 /// Between two tries to reach an agent.
 const RETRY: Duration = Duration::from_secs(2);
+/// Between two looks at the power of a machine whose agent is awaited.
+const POWER_LOOK: Duration = Duration::from_secs(5);
+/// A machine that is off for this long while its agent is awaited will not call: longer than any power cycle of its own.
+const OFF_LIMIT: Duration = Duration::from_secs(20);
 /// Ironic: 100 polls, 6 s apart.
 const BOOTLOADER_LIMIT: Duration = Duration::from_secs(600);
 /// Ironic: 7 polls, 5 s apart.
@@ -89,7 +93,9 @@ impl Controller {
 
     async fn await_agent(&self, record: &Record, work: &Work, memory: &mut Memory) -> Result<Next, Trouble> {
         if record.agent.url.is_none() {
-            return self.patience(work, "waiting for the agent");
+            let step = "waiting for the agent";
+            self.check_power(record, memory, step).await?;
+            return self.patience(work, step);
         }
         let agent = self.agent(record, memory)?;
         if !work.steps.is_empty() {
@@ -137,9 +143,13 @@ impl Controller {
         let name = step_name(work);
         let commands = match agent.list().await {
             Ok(commands) => commands,
-            Err(error) => return self.agent_trouble(record, work, memory, &name, error),
+            Err(error) => {
+                self.check_power(record, memory, &name).await?;
+                return self.agent_trouble(record, work, memory, &name, error);
+            }
         };
         memory.unreachable_since = None;
+        memory.off_since = None;
         match judge(work.kind, &commands, &work.steps, work.index) {
             Verdict::Wait => self.patience(work, &name).map(|_| Next::Wait(self.config.poll)),
             Verdict::Send => self.send_step(record, work, memory, &agent, step).await,
@@ -430,7 +440,7 @@ impl Controller {
 
     /// Waits for the agent, as long as the callback timeout allows.
     fn patience(&self, work: &Work, step: &str) -> Result<Next, Trouble> {
-        let Some(limit) = self.config.callback_timeout else { return Ok(Next::Wait(RETRY * 15)) };
+        let Some(limit) = self.config.callback_timeout else { return Ok(Next::Wait(POWER_LOOK)) };
         let waited = (clock::unix_seconds() - work.touched_at).max(0.0);
         let left = limit.as_secs_f64() - waited;
         if left <= 0.0 {
@@ -443,7 +453,34 @@ impl Controller {
                 ),
             });
         }
-        Ok(Next::Wait(Duration::from_secs_f64(left.clamp(0.05, 30.0))))
+        Ok(Next::Wait(Duration::from_secs_f64(left.clamp(0.05, POWER_LOOK.as_secs_f64()))))
+    }
+
+    /// Notices that the machine of an awaited agent is off, and fails the operation when it stays so: better now than after
+    /// half an hour without a heartbeat.
+    async fn check_power(&self, record: &Record, memory: &mut Memory, step: &str) -> Result<(), Trouble> {
+        if memory.power_seen.is_some_and(|seen| seen.elapsed() < POWER_LOOK) {
+            return Ok(());
+        }
+        memory.power_seen = Some(Instant::now());
+        match self.power(record, |driver, machine| driver.power_state(machine)).await {
+            Ok(PowerState::Off) => {
+                let since = *memory.off_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= OFF_LIMIT {
+                    return Err(Trouble::Step {
+                        step: step.to_owned(),
+                        reason: "the machine went off, by itself or by somebody's hand".into(),
+                        advice: Some("look at the end of its console for the reason, then deploy again"),
+                    });
+                }
+            }
+            Ok(PowerState::On | PowerState::Error) => memory.off_since = None,
+            // A BMC that is silent for a moment says nothing about its machine.
+            Err(error) => {
+                tracing::debug!(node = %record.node.label(), error = &error as &dyn std::error::Error, "no power state");
+            }
+        }
+        Ok(())
     }
 
     /// An agent that is busy or not reached is tried again; one that refuses ends the operation.

@@ -263,3 +263,25 @@ async fn power_control_that_does_not_work_shows_when_a_node_is_managed() {
     }
     panic!("no error was left");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_may_switch_a_machine_off_only_while_its_agent_is_awaited() {
+    let bench = Bench::new(BootMode::Uefi).await;
+    let node = bench.deploy().await;
+    let off = async || {
+        let body = json!({ "target": "power off" });
+        bench.call(Method::PUT, "/v1/nodes/demo/states/power", Some("1.68"), Some(body)).await.status
+    };
+    assert_eq!(off().await, 202);
+    assert!(!bench.power.is_on());
+    bench
+        .controller
+        .store
+        .update(&node, |record| {
+            record.node.provision_state = ProvisionState::Deleting;
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(off().await, 409);
+}

@@ -22,6 +22,9 @@ use crate::record::BootDevice;
 /// The port on which agents listen inside their machine.
 const AGENT_PORT: u16 = 9999;
 
+/// `sun_path` of Linux, without its final zero.
+const SOCKET_PATH_LIMIT: usize = 107;
+
 /// Where distributions keep OVMF: code and the template of its variables.
 const OVMF: [(&str, &str); 4] = [
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
@@ -70,6 +73,12 @@ impl QemuDriver {
         let settings = Settings::parse(&machine.driver_info)?;
         let files = self.files(machine);
         let context = |what: &str, path: &Path, e: &io::Error| format!("{what} {}: {e}", path.display());
+        if files.socket().as_os_str().len() > SOCKET_PATH_LIMIT {
+            return Err(format!(
+                "the path {} is too long for a socket: start the controller with a shorter --state",
+                files.socket().display()
+            ));
+        }
         fs::create_dir_all(files.tftp()).map_err(|e| context("making", &files.tftp(), &e))?;
         for disk in &settings.disks {
             if let Some(size) = settings.create_disk
