@@ -1,5 +1,5 @@
 //! What a slow, greedy or silent client costs the agent: little. Real sockets, with bounds short enough to wait for.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -94,7 +94,7 @@ pub enum EventKind {
         reason: String,
         /// The coming attempt, from 2.
         attempt: u32,
-        /// Attempts in all.
+        /// Attempts in all; 0 where time is the limit.
         attempts: u32,
         /// Seconds until it starts.
         delay_seconds: f64,

@@ -15,7 +15,8 @@ pub(super) fn event(kind: &EventKind) -> Option<String> {
         EventKind::PhaseStarted { phase, subject } => format!("{phase}: {subject}"),
         EventKind::PhaseFinished { phase, seconds, .. } => format!("{phase}: done in {seconds:.1} s"),
         EventKind::Retrying { phase, reason, attempt, attempts, delay_seconds, .. } => {
-            format!("{phase}: {reason}; attempt {attempt} of {attempts} in {delay_seconds:.0} s")
+            let of = if *attempts > 0 { format!(" of {attempts}") } else { String::new() };
+            format!("{phase}: {reason}; attempt {attempt}{of} in {delay_seconds:.0} s")
         }
         EventKind::Failed { phase, message } => format!("{phase} FAILED: {message}"),
         EventKind::Progress { .. } | EventKind::Unknown => return None,
