@@ -111,6 +111,8 @@ pub fn main(managers: Vec<Box<dyn HardwareManager>>) -> ExitCode {
         init::run_helper(&host);
         return ExitCode::SUCCESS;
     }
+    // A kernel without the setting has no huge pages either.
+    let _ = sys::memory::avoid_huge_pages();
     crate::install_crypto_provider();
     let managers = if init::is_init() { pid1::run(&host, managers) } else { managers };
     let cli = Cli::parse();

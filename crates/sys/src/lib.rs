@@ -15,6 +15,7 @@ mod host;
 mod interfaces;
 mod kernel;
 mod linux;
+pub mod memory;
 pub mod net;
 pub mod pid1;
 mod runner;
