@@ -204,20 +204,32 @@ impl Verified<'_> {
     /// **Writes what was held back, the first MiB last, and makes the disk bootable.** Each step is durable before the next.
     pub(crate) fn commit(self) -> Result<Committed, Error> {
         let Unverified { sink, held, data_bytes, zeroed_bytes, .. } = self.0;
-        flush(sink)?;
-        // The head comes first in `held` and goes last to the disk.
-        for held in held.iter().rev().filter(|held| held.touched) {
-            sink.write_at(held.start, &held.bytes).map_err(|source| Error::Disk {
-                operation: "writing",
-                offset: held.start,
-                length: held.bytes.len() as u64,
-                source,
-            })?;
-            flush(sink)?;
+        if let Err(error) = write_held(sink, &held) {
+            // A head that may be on the disk or not is no state to leave it in, and no state to report.
+            let length = HELD.min(sink.size());
+            if let Err(error) = sink.zero_range(0, length).and_then(|()| sink.flush()) {
+                tracing::error!(%error, "the disk's first MiB could not be zeroed again");
+            }
+            return Err(error);
         }
         sink.committed();
         Ok(Committed { data_bytes, zeroed_bytes })
     }
+}
+
+/// Writes the held regions in reverse: the head comes first in `held` and goes last to the disk.
+fn write_held(sink: &mut dyn BlockSink, held: &[Held]) -> Result<(), Error> {
+    flush(sink)?;
+    for held in held.iter().rev().filter(|held| held.touched) {
+        sink.write_at(held.start, &held.bytes).map_err(|source| Error::Disk {
+            operation: "writing",
+            offset: held.start,
+            length: held.bytes.len() as u64,
+            source,
+        })?;
+        flush(sink)?;
+    }
+    Ok(())
 }
 
 fn flush(sink: &mut dyn BlockSink) -> Result<(), Error> {
@@ -286,6 +298,47 @@ mod tests {
         assert_ne!(actual, [0; 32]);
         assert!(disk.contents()[..MIB as usize].iter().all(|b| *b == 0));
         assert!(!disk.is_committed());
+    }
+
+    /// A disk that accepts every write and fails the flush number `fail`.
+    struct FailingFlush {
+        disk: MemorySink,
+        fail: u32,
+    }
+
+    impl BlockSink for FailingFlush {
+        fn size(&self) -> u64 {
+            self.disk.size()
+        }
+        fn logical_sector_size(&self) -> u32 {
+            512
+        }
+        fn write_at(&mut self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+            self.disk.write_at(offset, data)
+        }
+        fn zero_range(&mut self, offset: u64, length: u64) -> std::io::Result<()> {
+            self.disk.zero_range(offset, length)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            self.fail = self.fail.wrapping_sub(1);
+            if self.fail == 0 { Err(std::io::Error::other("no flush")) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn a_flush_that_fails_at_any_point_leaves_the_head_zero() {
+        // Flushes: after the wipe, before the held ends, after the tail, after the head.
+        for fail in 1..=4 {
+            let disk = MemorySink::new(4 * MIB as usize, 0xa5);
+            let mut sink = FailingFlush { disk: disk.clone(), fail };
+            let (digest, actual) = expected(b"x");
+            let result = Unverified::begin(&mut sink, Some(4 * MIB)).and_then(|mut unverified| {
+                unverified.write_at(0, &vec![7; 4 * MIB as usize])?;
+                unverified.verify(&digest, &actual, 1)?.commit()
+            });
+            assert!(result.is_err(), "flush {fail}");
+            assert!(disk.contents()[..MIB as usize].iter().all(|b| *b == 0), "flush {fail}");
+        }
     }
 
     #[test]
