@@ -58,9 +58,15 @@ pub enum Error {
     },
 }
 
-/// Whether this process is the first one, and so has to do all that `init` is about.
+/// Whether this process is the first one of its process id namespace: of a ramdisk, of a container.
 pub fn is_init() -> bool {
     sys::pid1::is_first_process()
+}
+
+/// Whether this process has to do all that `init` is about: it is the first one, and `/` lies in memory. A container, whose
+/// first process the agent may be as well, has been set up by others.
+fn is_first_of_ramdisk() -> bool {
+    is_init() && sys::pid1::root_is_in_memory()
 }
 
 /// Mounts the kernel's file systems, takes over the duties of process 1 (orphans, Ctrl-Alt-Del) and returns the kernel
@@ -68,7 +74,7 @@ pub fn is_init() -> bool {
 ///
 /// Refuses unless this is process 1 and `/` lies in memory.
 pub fn prepare(host: &Host) -> Result<Cmdline, Error> {
-    if !is_init() || !sys::pid1::root_is_in_memory() {
+    if !is_first_of_ramdisk() {
         return Err(Error::NotInit);
     }
     mounts::mount_basics(host)?;
@@ -91,7 +97,7 @@ pub fn prepare(host: &Host) -> Result<Cmdline, Error> {
 ///
 /// Needs [`prepare`] first.
 pub fn bring_up(host: &Host, cmdline: &Cmdline, events: &Events) -> Result<Network, Error> {
-    if !is_init() || !sys::pid1::root_is_in_memory() {
+    if !is_first_of_ramdisk() {
         return Err(Error::NotInit);
     }
     let started = std::time::Instant::now();

@@ -123,7 +123,6 @@ impl Network {
                 let lines = if lines.is_empty() { "no network interface found".into() } else { lines };
                 let advice = "check cables, the switch port and the DHCP server; still trying";
                 let message = format!("no address after {} s: {lines}: {advice}", limit.as_secs());
-                tracing::warn!(message, "no network");
                 self.events.emit(EventKind::Failed { phase: Phase::Network, message });
                 return;
             }
