@@ -86,6 +86,9 @@ fn targets(filter: Option<&str>, debug: bool) -> Targets {
     Targets::new().with_default(Level::WARN).with_targets(ours.map(|name| (name, level)))
 }
 
+/// What is logged here is also told by events, which the consoles show.
+const SHOWN_AS_EVENTS: [&str; 3] = ["ferric_agent::progress", "ferric_agent::command::executor", "imaging"];
+
 /// Where people read the log.
 #[derive(Clone, Debug)]
 pub enum Output {
@@ -98,10 +101,10 @@ pub enum Output {
 impl Output {
     fn targets(&self, filter: Option<&str>, debug: bool) -> Targets {
         match self {
-            Output::Console(_) if filter.is_none() && !debug => ["progress", "command::executor"]
+            Output::Console(_) if filter.is_none() && !debug => SHOWN_AS_EVENTS
                 .into_iter()
-                .fold(Targets::new().with_default(Level::WARN), |targets, shown| {
-                    targets.with_target(format!("ferric_agent::{shown}"), LevelFilter::OFF)
+                .fold(Targets::new().with_default(Level::WARN), |targets, target| {
+                    targets.with_target(target, LevelFilter::OFF)
                 }),
             Output::Console(_) | Output::Stderr => targets(filter, debug),
         }
@@ -149,6 +152,20 @@ pub fn start(output: &Output, filter: Option<&str>, debug: bool) -> LogRing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn consoles_show_what_is_odd_and_nothing_twice() {
+        let console = Console::to_writer(&events::Events::default(), io::sink());
+        let output = Output::Console(console);
+        let quiet = output.targets(None, false);
+        assert!(quiet.would_enable("ferric_agent::startup", &Level::WARN));
+        assert!(!quiet.would_enable("ferric_agent::startup", &Level::INFO));
+        assert!(!quiet.would_enable("imaging::source::http", &Level::WARN));
+        assert!(!quiet.would_enable("ferric_agent::progress", &Level::ERROR));
+        assert!(output.targets(None, true).would_enable("imaging", &Level::DEBUG));
+        assert!(!targets(None, true).would_enable("hyper", &Level::INFO));
+        assert!(targets(Some("hyper=trace"), false).would_enable("hyper", &Level::TRACE));
+    }
 
     #[test]
     fn the_ring_keeps_the_last_lines_within_its_bound() {
