@@ -98,3 +98,11 @@ fn capitalised(text: &str) -> String {
 pub async fn no_such_path() -> ApiError {
     ApiError::missing("The resource could not be found.")
 }
+
+/// A path of ours with another method.
+pub async fn no_such_method() -> ApiError {
+    ApiError {
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        text: "The method is not allowed for this resource.".into(),
+    }
+}

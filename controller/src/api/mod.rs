@@ -72,7 +72,12 @@ fn router(controller: Controller) -> Router {
         .route("/boot/boot.ipxe", get(boot::script))
         .route("/boot/{mac}/{file}", get(boot::ramdisk))
         .route("/boot/{file}", get(boot::plain_ramdisk));
-    ironic.merge(ferric).merge(served).fallback(error::no_such_path).with_state(controller)
+    ironic
+        .merge(ferric)
+        .merge(served)
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
+        .with_state(controller)
 }
 
 /// Ironic answers `/v1/nodes/` as `/v1/nodes`; so do we.

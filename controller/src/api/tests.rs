@@ -308,6 +308,7 @@ async fn nodes_have_ironics_fields_and_show_no_secrets() {
         (Method::PUT, "/v1/nodes/n1/states/power", json!({"target": "sideways"}), 400),
         (Method::GET, "/v1/nodes?provision_state=nowhere", json!({}), 400),
         (Method::GET, "/v2/nodes", json!({}), 404),
+        (Method::PUT, "/v1/nodes", json!({}), 405),
         (Method::POST, "/v1/ports", json!({"address": "x", "node_uuid": uuid}), 400),
         (Method::POST, "/v1/ports", json!({"address": MAC, "node_uuid": "absent"}), 400),
     ] {

@@ -15,6 +15,7 @@ use super::watch::{self, WatchArguments};
 use super::{Exit, Failure, chain};
 use crate::api::{Located, Published};
 use crate::config_drive;
+use crate::machine::{self, Verb};
 
 /// What to deploy where.
 #[derive(Debug, Args)]
@@ -108,8 +109,7 @@ pub async fn deploy(client: &Client, arguments: DeployArguments, target: &str) -
         Some(path) => Some(config_drive::load(path).map_err(|e| Failure::usage(chain(&e)))?),
         None => None,
     };
-    // The node may not exist: better heard before an upload than after.
-    let _known: Value = client.get(&format!("/v1/nodes/{}/states", segment(node))).await?;
+    check_state(client, node, target).await?;
     let image = image(client, &arguments).await?;
     let set = |key: &str, value: Value| json!({ "op": "add", "path": format!("/instance_info/{key}"), "value": value });
     let mut operations = vec![
@@ -139,6 +139,28 @@ pub async fn deploy(client: &Client, arguments: DeployArguments, target: &str) -
     }
     eprintln!("follow it with: ferric watch {node}");
     Ok(Exit::Success)
+}
+
+/// Refuses a node that is not there or not in a state for this, before an upload and before its record is changed.
+async fn check_state(client: &Client, node: &str, target: &str) -> Result<(), Failure> {
+    let states: Value = client.get(&format!("/v1/nodes/{}/states", segment(node))).await?;
+    let state =
+        states.get("provision_state").and_then(|state| state.as_str()?.parse::<ProvisionState>().ok());
+    let (Some(state), Some(verb)) = (state, Verb::from_target(target)) else { return Ok(()) };
+    if machine::next(state, None, verb).is_some() {
+        return Ok(());
+    }
+    let advice = match state {
+        ProvisionState::Enroll => {
+            format!("run `ferric node manage {node}` and `ferric node provide {node}` first")
+        }
+        ProvisionState::Manageable => format!("run `ferric node provide {node}` first"),
+        ProvisionState::Active => {
+            format!("run `ferric rebuild {node} ...`, or take it back with `ferric undeploy {node}`")
+        }
+        _ => format!("it is possible from: {}", machine::allowed_from(verb).join(", ")),
+    };
+    Err(Failure::new(Exit::Refused, format!("node {node} is in state \"{state}\": {advice}")))
 }
 
 /// Takes a machine back.

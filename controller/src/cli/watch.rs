@@ -196,7 +196,8 @@ fn progress_line(phase: Phase, done: u64, total: Option<u64>, rate: f64) -> Stri
     }
 }
 
-/// An event that is no progress, in a word and a text; `None` for what watchers need not see.
+/// An event that is no progress, in a word and a text; `None` for what watchers need not see: how commands end, the
+/// controller tells in its own words.
 fn words(kind: &EventKind) -> Option<(&'static str, String)> {
     Some(match kind {
         EventKind::AgentStarted { version } => ("NOTICE", format!("agent {version} started")),
@@ -211,9 +212,6 @@ fn words(kind: &EventKind) -> Option<(&'static str, String)> {
             format!("{phase} {attempt}/{attempts} in {delay_seconds:.0} s from byte {resume_at}: {reason}"),
         ),
         EventKind::Failed { message, .. } => ("FAILED", message.clone()),
-        EventKind::CommandFinished { name, succeeded: false, message, .. } => {
-            ("FAILED", format!("{name}: {}", message.as_deref().unwrap_or("no reason given")))
-        }
         EventKind::CommandStarted { .. }
         | EventKind::CommandFinished { .. }
         | EventKind::Progress { .. }
@@ -306,17 +304,18 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_end_well_are_no_news() {
-        let finished = |succeeded| EventKind::CommandFinished {
-            id: "x".into(),
-            name: "deploy.execute_deploy_step write_image".into(),
-            succeeded,
-            message: Some("digest differs".into()),
+    fn failures_and_retries_are_told_in_full() {
+        let failed = EventKind::Failed { phase: Phase::Verify, message: "digest differs".into() };
+        assert_eq!(words(&failed), Some(("FAILED", "digest differs".into())));
+        let retry = EventKind::Retrying {
+            phase: Phase::Write,
+            reason: "cut".into(),
+            attempt: 2,
+            attempts: 10,
+            delay_seconds: 10.0,
+            resume_at: 4096,
         };
-        assert_eq!(words(&finished(true)), None);
-        assert_eq!(
-            words(&finished(false)).unwrap().1,
-            "deploy.execute_deploy_step write_image: digest differs"
-        );
+        assert_eq!(words(&retry).unwrap().1, "write 2/10 in 10 s from byte 4096: cut");
+        assert_eq!(words(&EventKind::Unknown), None);
     }
 }

@@ -51,7 +51,9 @@ impl Controller {
                 }
             }
         }
-        message += &format!("; {}", advice(record, trouble));
+        if let Some(advice) = advice(record, trouble) {
+            message += &format!("; {advice}");
+        }
         tracing::error!(node = %label, "{message}");
         let kind = EventKind::Failed { phase: Phase::Unknown, message: message.clone() };
         self.hub.push(record.node.uuid, Source::Controller, kind);
@@ -135,12 +137,18 @@ fn describe(record: &Record, trouble: &Trouble) -> String {
     }
 }
 
-fn advice(record: &Record, trouble: &Trouble) -> String {
+/// What the operator can do; `None` where the agent's own words say so.
+fn advice(record: &Record, trouble: &Trouble) -> Option<String> {
     let label = record.node.label();
-    if let Trouble::Step { advice: Some(advice), .. } = trouble {
-        return (*advice).to_owned();
+    if let Trouble::Step { advice, reason, .. } = trouble {
+        if reason.contains(" again") {
+            return None;
+        }
+        if let Some(advice) = advice {
+            return Some(advice.replace("NODE", &label));
+        }
     }
-    match record.node.provision_state {
+    Some(match record.node.provision_state {
         ProvisionState::Verifying => {
             format!(
                 "mend it (`ferric node set {label} --driver-info K=V`) and run `ferric node manage {label}` again"
@@ -151,7 +159,7 @@ fn advice(record: &Record, trouble: &Trouble) -> String {
             format!("mend the cause, then `ferric node manage {label}` and `ferric node provide {label}`")
         }
         _ => "mend the cause and deploy again".to_owned(),
-    }
+    })
 }
 
 /// An error and its causes on one line.

@@ -285,3 +285,23 @@ async fn an_operator_may_switch_a_machine_off_only_while_its_agent_is_awaited() 
         .unwrap();
     assert_eq!(off().await, 409);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_asked_for_by_hand_are_run_and_the_node_stays_manageable() {
+    let bench = Bench::new(BootMode::Uefi).await;
+    let node = bench.enroll().await;
+    bench.provision(json!({ "target": "manage" })).await;
+    bench.reaches(ProvisionState::Manageable).await;
+    assert_eq!(bench.provision(json!({ "target": "clean" })).await.status, 400);
+    let steps = json!([{ "interface": "deploy", "step": "erase_devices_metadata", "args": { "x": 1 } }]);
+    assert_eq!(bench.provision(json!({ "target": "clean", "clean_steps": steps })).await.status, 202);
+    bench.reaches(ProvisionState::CleanWait).await;
+    let agent = FakeAgent::boot(&bench).await;
+    agent.heartbeat(&bench, &node).await;
+    bench.reaches(ProvisionState::Manageable).await;
+    assert_eq!(agent.asked(), ["clean.execute_clean_step erase_devices_metadata"]);
+    let params = agent.shared.lock().unwrap().bodies[0]["params"].clone();
+    assert_eq!(params["step"], steps[0]);
+    assert_eq!(params["clean_version"], Value::Null);
+    assert!(!bench.power.is_on());
+}
