@@ -62,7 +62,7 @@ impl Bench {
     ///
     /// # Errors
     /// The controller refuses it.
-    pub fn node(&mut self, name: &str, mac: &str, shape: Shape) -> Result<Node> {
+    pub fn node(&self, name: &str, mac: &str, shape: Shape) -> Result<Node> {
         let disk = self.scratch.join(format!("{name}.disk"));
         let serial = self.scratch.join(format!("{name}.serial.log"));
         let firmware = if shape.firmware == Firmware::Uefi { "uefi" } else { "bios" };

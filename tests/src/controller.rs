@@ -1,13 +1,13 @@
 //! `ferric serve` and the `ferric` command line, as a user runs them.
 //!
-//! The controller's state, its machines' files and all logs are below one folder. Dropping a [`Controller`] switches its
-//! machines off and stops it; [`Controller::kill`] stops it as a power cut would.
+//! The controller's state, its machines' files and all logs are below one folder. Dropping a [`Controller`] ends it and its
+//! machines; [`Controller::kill`] ends it alone, as a power cut would.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -58,7 +58,6 @@ pub struct Controller {
     arguments: Vec<String>,
     child: Option<Child>,
     url: String,
-    nodes: Vec<String>,
 }
 
 impl Controller {
@@ -73,7 +72,6 @@ impl Controller {
             arguments: more.iter().map(ToString::to_string).collect(),
             child: None,
             url: String::new(),
-            nodes: Vec::new(),
         };
         controller.serve("127.0.0.1:0")?;
         Ok(controller)
@@ -163,7 +161,6 @@ impl Controller {
             .stderr(File::create(&stderr_path)?)
             .spawn()
             .with_context(|| format!("starting `{command}`"))?;
-        let start = Instant::now();
         let status = until(&format!("the end of `{command}`"), limit, || Ok(child.try_wait()?));
         if status.is_err() {
             let _ = child.kill(); // may have ended just now
@@ -171,7 +168,6 @@ impl Controller {
         }
         let [stdout, stderr] =
             [&stdout_path, &stderr_path].map(|path| std::fs::read_to_string(path).unwrap_or_default());
-        eprintln!("{command}: {:.1} s", start.elapsed().as_secs_f64());
         let status = status.with_context(|| format!("{stdout}{stderr}\n{}", self.log_tail()))?;
         Ok(Outcome { command, code: status.code(), stdout, stderr })
     }
@@ -195,13 +191,12 @@ impl Controller {
     ///
     /// # Errors
     /// The controller refuses, or the machine does not become available.
-    pub fn add_node(&mut self, name: &str, mac: &str, driver_info: &[String]) -> Result<()> {
+    pub fn add_node(&self, name: &str, mac: &str, driver_info: &[String]) -> Result<()> {
         let mut arguments = vec!["node", "create", name, "--driver", "qemu", "--mac", mac];
         for pair in driver_info {
             arguments.extend(["--driver-info", pair]);
         }
         self.ferric(&arguments)?;
-        self.nodes.push(name.to_owned());
         self.ferric(&["node", "manage", name])?;
         self.ferric(&["node", "provide", name])?;
         Ok(())
@@ -225,36 +220,30 @@ impl Controller {
     }
 }
 
-/// Switches off the machines that an interrupted run left in `dir`: they outlive their controller.
+/// Ends the machines that a controller left running below `dir`: they outlive it, and no API will switch a machine off that
+/// is in the middle of a deployment. Only processes whose command line names this very folder are touched.
 pub fn switch_off_leftovers(dir: &Path) {
-    if !dir.join("state").exists() {
-        return;
-    }
-    let leftovers = || -> Result<()> {
-        let mut controller = Controller::start(dir, &[])?;
-        let nodes = controller.run(&["node", "list", "--json"], patient(20))?.ok()?.json()?;
-        let nodes =
-            nodes.as_array().or_else(|| nodes.get("nodes")?.as_array()).context("no list of nodes")?;
-        controller.nodes =
-            nodes.iter().filter_map(|node| node.get("name")?.as_str()).map(str::to_owned).collect();
-        Ok(()) // dropping the controller switches them off
-    };
-    if let Err(error) = leftovers() {
-        eprintln!("could not look for machines left in {}: {error:#}", dir.display());
+    for machine in std::fs::read_dir(dir.join("state/vms")).into_iter().flatten().flatten() {
+        let machine = machine.path();
+        let text = std::fs::read_to_string(machine.join("pid")).unwrap_or_default();
+        let Ok(pid) = text.trim().parse::<u32>() else { continue };
+        let runs = || {
+            let command_line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&command_line).contains(&*machine.to_string_lossy())
+        };
+        if runs() {
+            let _ = Command::new("/bin/kill").args(["-KILL", &pid.to_string()]).status(); // seen by the wait below
+            let gone = until("a machine's end", patient(20), || Ok((!runs()).then_some(())));
+            if let Err(error) = gone {
+                eprintln!("QEMU with process id {pid} is still running: {error:#}");
+            }
+        }
     }
 }
 
 impl Drop for Controller {
     fn drop(&mut self) {
-        if self.child.is_none() && self.restart().is_err() {
-            eprintln!("the controller is gone: machines of {:?} may still be running", self.nodes);
-            return;
-        }
-        for node in std::mem::take(&mut self.nodes) {
-            if let Err(error) = self.ferric(&["node", "power", "off", &node]) {
-                eprintln!("could not switch {node} off: {error:#}");
-            }
-        }
-        let _ = self.kill(); // it may have ended by itself
+        let _ = self.kill(); // not running: the test has killed it
+        switch_off_leftovers(&self.dir);
     }
 }

@@ -9,7 +9,7 @@ fn deploys(name: &str, shape: Shape, image: &str, root: &str) -> Result<()> {
     }
     let debian = debian_image()?;
     let images = debian.dir().to_str().context("path")?;
-    let mut bench = Bench::start(Scratch::new(name)?, &["--images", images])?;
+    let bench = Bench::start(Scratch::new(name)?, &["--images", images])?;
     let node = bench.node("node-1", "52:54:00:fe:88:01", shape)?;
     let config = bench.config_drive("deployed-1", "hello from the test")?;
 

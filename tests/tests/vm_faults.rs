@@ -28,7 +28,7 @@ fn bench(name: &str) -> Result<Option<(Bench, Node)>> {
     if skip_vm()? {
         return Ok(None);
     }
-    let mut bench = Bench::start(Scratch::new(name)?, &[])?;
+    let bench = Bench::start(Scratch::new(name)?, &[])?;
     let node = bench.node("node-1", "52:54:00:fe:88:02", Shape::QUICK)?;
     Ok(Some((bench, node)))
 }
@@ -185,7 +185,7 @@ fn vm_disk_outside_the_allow_list_is_not_written() -> Result<()> {
         return Ok(());
     }
     // The machine has one disk, and the kernel's command line allows another one alone.
-    let mut bench = Bench::start(Scratch::new("allow")?, &["--kernel-params", "ferric-disks=/dev/vdb"])?;
+    let bench = Bench::start(Scratch::new("allow")?, &["--kernel-params", "ferric-disks=/dev/vdb"])?;
     let node = bench.node("node-1", "52:54:00:fe:88:03", Shape::QUICK)?;
     let (_, sha512) = noise(&bench.scratch.join("images"), 3)?;
     let images = FileServer::start(bench.scratch.join("images"))?;

@@ -48,7 +48,7 @@ fn demo() -> Result<()> {
     eprintln!("    {}, {} MiB", image.display(), std::fs::metadata(&image)?.len() >> 20);
 
     phase("The controller");
-    let mut bench = Bench::start(Scratch::at(root().join(".cache/demo"))?, &["--images", images])?;
+    let bench = Bench::start(Scratch::at(root().join(".cache/demo"))?, &["--images", images])?;
     shown("ferric serve --state .cache/demo/state --ramdisk dist/ramdisk --images ...");
     eprintln!("    {}", bench.controller.url());
 
