@@ -4,6 +4,7 @@ use sys::Host;
 
 use crate::cmdline::Cmdline;
 use crate::init::Network;
+use crate::init::network::describe_links;
 
 /// What the banner says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads it from the machine, its network and its kernel command line.
+    /// Reads it from the machine, its network (or, without one, what the kernel says of it) and its kernel command line.
     pub fn collect(host: &Host, cmdline: &Cmdline, network: Option<&Network>) -> Self {
         let dmi = |name: &str| host.attribute(format!("/sys/class/dmi/id/{name}"));
         let model: Vec<_> = [dmi("sys_vendor"), dmi("product_name")].into_iter().flatten().collect();
@@ -30,8 +31,11 @@ impl Identity {
         Self {
             model: named(model),
             serial: dmi("product_serial").unwrap_or_else(unknown),
-            hostname: host.attribute("/proc/sys/kernel/hostname").unwrap_or_else(unknown),
-            interfaces: network.map(Network::describe).unwrap_or_default(),
+            hostname: host
+                .attribute("/proc/sys/kernel/hostname")
+                .filter(|name| name != "(none)") // the kernel's word for a name that was not set
+                .unwrap_or_else(unknown),
+            interfaces: network.map_or_else(|| describe_links(host), Network::describe),
             controller: cmdline
                 .get("ipa-api-url")
                 .map_or_else(|| "none given (kernel parameter ipa-api-url)".into(), str::to_owned),

@@ -42,11 +42,20 @@ pub fn run_helper(host: &Host) {
     let index = Index::read(host, &release);
     let policy = Policy::new(&Cmdline::parse(&host.attribute("/proc/cmdline").unwrap_or_default()));
     for name in std::env::args().skip(1).filter(|argument| !argument.starts_with('-')) {
-        for module in index.resolve(&name) {
-            for module in index.load_order(module) {
-                // What is loaded answers that it exists, and is no failure.
-                let _ = load(host, &index, &policy, module);
-            }
+        let found = index.resolve(&name);
+        note(host, &name, &found);
+        for module in found.into_iter().flat_map(|module| index.load_order(module)) {
+            // What is loaded answers that it exists, and is no failure.
+            let _ = load(host, &index, &policy, module);
         }
     }
+}
+
+/// Leaves a word in the kernel's log, at its debug level: a helper has no other place to say what it did.
+fn note(host: &Host, name: &str, found: &[&str]) {
+    let text = format!("<7>ferric-agent: the kernel asked for {name}: {}\n", found.join(" "));
+    let _ = std::fs::OpenOptions::new().write(true).open(host.path("/dev/kmsg")).and_then(|mut log| {
+        use std::io::Write;
+        log.write_all(text.as_bytes())
+    }); // nobody to tell when even that fails
 }

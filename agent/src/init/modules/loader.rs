@@ -193,9 +193,11 @@ pub(super) fn load(host: &Host, index: &Index, policy: &Policy, module: &str) ->
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => {
-            // No such device (ENODEV) is what a driver says that finds nothing to do.
+            // No such device (ENODEV) is what a driver says that finds nothing to do; busy, that somebody else was loading the
+            // same module at that moment and it found nothing to do.
             const NO_DEVICE: i32 = 19;
-            if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(NO_DEVICE) {
+            let usual = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy);
+            if usual || error.raw_os_error() == Some(NO_DEVICE) {
                 tracing::debug!(module, %error, "not loaded");
             } else {
                 tracing::warn!(module, %error, "not loaded");

@@ -206,6 +206,18 @@ impl std::fmt::Debug for Network {
     }
 }
 
+/// One line an interface, as the kernel shows them at this moment: for a failure that has no [`Network`] at hand.
+pub(super) fn describe_links(host: &Host) -> Vec<String> {
+    let addresses = host.kernel().interface_addresses().unwrap_or_default();
+    let line = |link: Link| {
+        let own =
+            addresses.iter().filter(|(name, _)| *name == link.name).map(|(_, address)| address.to_string());
+        let own = own.collect::<Vec<_>>().join(" ");
+        format!("{} {} {}", link.name, link.mac, if own.is_empty() { "has no address".into() } else { own })
+    };
+    link::list(host).into_iter().map(line).collect()
+}
+
 /// One interface and all it takes to look after it.
 struct Care {
     network: Network,
