@@ -22,11 +22,12 @@ const MEMBER_LIMIT: usize = 2 * 1024 * 1024;
 const EVENT_LIMIT: usize = 4096;
 
 /// Member name and file.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 11] = [
     ("mount", "/proc/mounts"),
     ("partitions", "/proc/partitions"),
     ("mdstat", "/proc/mdstat"),
     ("meminfo", "/proc/meminfo"),
+    ("agent_status", "/proc/self/status"), // the agent's own memory, now and at its peak
     ("modules", "/proc/modules"),
     ("swaps", "/proc/swaps"),
     ("net_dev", "/proc/net/dev"),
