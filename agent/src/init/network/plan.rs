@@ -25,7 +25,8 @@ pub(super) struct Plan {
 /// One `ip=`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
-    /// The interface's name; without one it is the one booted from, or for DHCP all.
+    /// The interface's name, or its MAC address with dashes: names follow the order in which drivers find their cards.
+    /// Without one it is the one booted from, or for DHCP all.
     pub device: Option<String>,
     pub method: Method,
     pub host_name: Option<String>,
@@ -79,7 +80,8 @@ impl Plan {
         if self.requests.is_empty() {
             return Method::Dhcp;
         }
-        let named = self.requests.iter().find(|request| request.device.as_deref() == Some(name));
+        let is_meant = |device: &str| device == name || device.parse() == Ok(mac);
+        let named = self.requests.iter().find(|request| request.device.as_deref().is_some_and(is_meant));
         let meant = self.boot_interface.map_or(first, |boot| boot == mac);
         let unnamed = self.requests.iter().filter(|request| request.device.is_none()).find(|request| {
             match request.method {
@@ -297,6 +299,8 @@ mod tests {
         assert_eq!(methods("ip=eth1:dhcp"), (Method::Off, Method::Dhcp));
         assert_eq!(methods("ip=10.0.0.9:::24"), (address, Method::Off));
         assert_eq!(methods("ip=10.0.0.9:::24 BOOTIF=02:02:02:02:02:02"), (Method::Off, address));
+        assert_eq!(methods("ip=02-02-02-02-02-02:dhcp"), (Method::Off, Method::Dhcp));
+        assert_eq!(methods("ip=10.0.0.9:::24::01-02-02-02-02-02-02:none"), (Method::Off, address));
         assert_eq!(methods("ip=eth0:off ip=dhcp"), (Method::Off, Method::Dhcp));
         assert!(Plan::new(&Cmdline::parse("ip=none")).is_off());
         assert!(!Plan::new(&Cmdline::parse("")).is_off());
