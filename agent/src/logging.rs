@@ -132,10 +132,9 @@ impl Output {
 pub fn start(output: &Output, filter: Option<&str>, debug: bool) -> LogRing {
     let ring = LogRing::default();
     let kept = ring.clone();
-    let console = tracing_subscriber::fmt::layer()
-        .with_writer(output.writer())
-        .with_ansi(output.is_terminal())
-        .with_target(false);
+    let console = tracing_subscriber::fmt::layer().with_writer(output.writer()).with_target(false);
+    // Colours on a terminal only, and there the subscriber itself honours NO_COLOR.
+    let console = if output.is_terminal() { console } else { console.with_ansi(false) };
     let memory = tracing_subscriber::fmt::layer()
         .with_writer(move || RingWriter { ring: kept.clone(), line: Vec::new() })
         .with_ansi(false);

@@ -207,10 +207,12 @@ fn words(kind: &EventKind) -> Option<(&'static str, String)> {
             let bytes = bytes.map_or_else(String::new, |bytes| format!(", {bytes} bytes"));
             ("DONE", format!("{phase} in {seconds:.1} s{bytes}"))
         }
-        EventKind::Retrying { phase, reason, attempt, attempts, delay_seconds, resume_at } => (
-            "RETRY",
-            format!("{phase} {attempt}/{attempts} in {delay_seconds:.0} s from byte {resume_at}: {reason}"),
-        ),
+        EventKind::Retrying { phase, reason, attempt, attempts, delay_seconds, resume_at } => {
+            // No number of attempts: limited by time.
+            let of = if *attempts == 0 { String::new() } else { format!("/{attempts}") };
+            let from = if *resume_at == 0 { String::new() } else { format!(" from byte {resume_at}") };
+            ("RETRY", format!("{phase} {attempt}{of} in {delay_seconds:.0} s{from}: {reason}"))
+        }
         EventKind::Failed { message, .. } => ("FAILED", message.clone()),
         EventKind::CommandStarted { .. }
         | EventKind::CommandFinished { .. }
@@ -316,6 +318,15 @@ mod tests {
             resume_at: 4096,
         };
         assert_eq!(words(&retry).unwrap().1, "write 2/10 in 10 s from byte 4096: cut");
+        let by_time = EventKind::Retrying {
+            phase: Phase::Lookup,
+            reason: "not found".into(),
+            attempt: 3,
+            attempts: 0,
+            delay_seconds: 4.0,
+            resume_at: 0,
+        };
+        assert_eq!(words(&by_time).unwrap().1, "lookup 3 in 4 s: not found");
         assert_eq!(words(&EventKind::Unknown), None);
     }
 }
