@@ -39,6 +39,8 @@ const MOST_LINKS: usize = 64;
 const GRACE: Duration = Duration::from_secs(2);
 /// How long the interface booted from may take once another one has an address.
 const BOOT_GRACE: Duration = Duration::from_secs(30);
+/// How long a network that gives out IPv6 addresses may take to give an IPv4 one as well.
+const IPV6_GRACE: Duration = Duration::from_secs(15);
 /// Metric of the routes of the interface booted from; others follow after it.
 const BOOT_METRIC: u32 = 100;
 const OTHER_METRIC: u32 = 200;
@@ -109,7 +111,7 @@ impl Network {
     }
 
     /// Waits for an address: on the interface booted from, or else on any, with a moment for the others.
-    pub(super) fn wait(&self, limit: Duration) {
+    pub(super) fn wait(&self, host: &Host, limit: Duration) {
         let started = Instant::now();
         if self.shared.plan().is_off() {
             self.notice("the kernel command line asks for no network (ip=off)".into());
@@ -124,6 +126,10 @@ impl Network {
                 let advice = "check cables, the switch port and the DHCP server; still trying";
                 let message = format!("no address after {} s: {lines}: {advice}", limit.as_secs());
                 self.events.emit(EventKind::Failed { phase: Phase::Network, message });
+                return;
+            }
+            if started.elapsed() > IPV6_GRACE && has_global_ipv6(host) {
+                self.notice("no IPv4 address; going on with IPv6 from router advertisements".into());
                 return;
             }
             // Somebody in front of the console wants to know what it waits for.
@@ -204,6 +210,15 @@ impl std::fmt::Debug for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Network").field("interfaces", &self.interfaces()).finish_non_exhaustive()
     }
+}
+
+/// Whether the kernel has got an IPv6 address that reaches beyond the link.
+fn has_global_ipv6(host: &Host) -> bool {
+    let addresses = host.kernel().interface_addresses().unwrap_or_default();
+    addresses.iter().any(|(_, address)| match address {
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+        IpAddr::V4(_) => false,
+    })
 }
 
 /// One line an interface, as the kernel shows them at this moment: for a failure that has no [`Network`] at hand.
@@ -329,5 +344,24 @@ impl Care {
             hostname: None,
             is_boot_interface: self.is_boot_interface(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use sys::fake::{FakeRunner, RecordingKernel};
+
+    #[test]
+    fn only_an_ipv6_address_that_reaches_beyond_the_link_counts() {
+        let host = |addresses: &[&str]| {
+            let addresses = addresses.iter().map(|text| ("eth0".to_owned(), text.parse().unwrap())).collect();
+            let mut kernel = RecordingKernel::default();
+            kernel.addresses = addresses;
+            Host::new("/nowhere", Arc::new(FakeRunner::default()), Arc::new(kernel))
+        };
+        assert!(!has_global_ipv6(&host(&["::1", "fe80::1", "127.0.0.1"])));
+        assert!(has_global_ipv6(&host(&["fe80::1", "2001:db8::7"])));
     }
 }
