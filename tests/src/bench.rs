@@ -23,8 +23,10 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// UEFI, virtio, the ramdisk loaded by QEMU itself, a disk of 2 GiB.
-    pub const QUICK: Self = Self { firmware: Firmware::Uefi, bus: "virtio", boot: "direct", disk_gib: 2 };
+    /// UEFI, virtio, the ramdisk loaded by QEMU itself, and the smallest disk that is taken without a hint.
+    pub const QUICK: Self = Self { firmware: Firmware::Uefi, bus: "virtio", boot: "direct", disk_gib: 4 };
+    /// The same with BIOS, for an image of noise: on UEFI one without an ESP is refused.
+    pub const NOISE: Self = Self { firmware: Firmware::Bios, ..Self::QUICK };
 }
 
 /// A node and its machine.

@@ -24,12 +24,12 @@ fn noise(dir: &Path, seed: u64) -> Result<(PathBuf, String)> {
     Ok((path, text.split(' ').next().unwrap_or_default().to_owned()))
 }
 
-fn bench(name: &str) -> Result<Option<(Bench, Node)>> {
+fn bench(name: &str, shape: Shape) -> Result<Option<(Bench, Node)>> {
     if skip_vm()? {
         return Ok(None);
     }
     let bench = Bench::start(Scratch::new(name)?, &[])?;
-    let node = bench.node("node-1", "52:54:00:fe:88:02", Shape::QUICK)?;
+    let node = bench.node("node-1", "52:54:00:fe:88:02", shape)?;
     Ok(Some((bench, node)))
 }
 
@@ -42,7 +42,7 @@ fn deploy(bench: &Bench, url: &str, sha512: &str, format: &str) -> Result<Outcom
 
 #[test]
 fn vm_flipped_bit_ends_in_deploy_failed_and_the_disk_does_not_boot() -> Result<()> {
-    let Some((bench, node)) = bench("flip")? else { return Ok(()) };
+    let Some((bench, node)) = bench("flip", Shape::QUICK)? else { return Ok(()) };
     let debian = debian_image()?;
     let images = FileServer::start(debian.dir())?;
     let size = std::fs::metadata(debian.path("disk.raw"))?.len();
@@ -109,7 +109,7 @@ fn used(path: &Path) -> Result<u64> {
 
 #[test]
 fn vm_cut_connection_is_resumed_where_it_was() -> Result<()> {
-    let Some((bench, node)) = bench("cut")? else { return Ok(()) };
+    let Some((bench, node)) = bench("cut", Shape::NOISE)? else { return Ok(()) };
     let (image, sha512) = noise(&bench.scratch.join("images"), 1)?;
     let images = FileServer::start(bench.scratch.join("images"))?;
     let size = 64 * MIB;
@@ -132,7 +132,7 @@ fn vm_cut_connection_is_resumed_where_it_was() -> Result<()> {
 
 #[test]
 fn vm_deploy_goes_on_when_the_controller_is_killed_and_restarted() -> Result<()> {
-    let Some((mut bench, node)) = bench("kill")? else { return Ok(()) };
+    let Some((mut bench, node)) = bench("kill", Shape::NOISE)? else { return Ok(()) };
     let (image, sha512) = noise(&bench.scratch.join("images"), 2)?;
     let images = FileServer::start(bench.scratch.join("images"))?;
     // Long enough to be killed in the middle of.
@@ -186,13 +186,16 @@ fn vm_disk_outside_the_allow_list_is_not_written() -> Result<()> {
     }
     // The machine has one disk, and the kernel's command line allows another one alone.
     let bench = Bench::start(Scratch::new("allow")?, &["--kernel-params", "ferric-disks=/dev/vdb"])?;
-    let node = bench.node("node-1", "52:54:00:fe:88:03", Shape::QUICK)?;
+    let node = bench.node("node-1", "52:54:00:fe:88:03", Shape::NOISE)?;
     let (_, sha512) = noise(&bench.scratch.join("images"), 3)?;
     let images = FileServer::start(bench.scratch.join("images"))?;
 
     let outcome = deploy(&bench, &images.guest_url("noise.raw"), &sha512, "raw")?;
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
-    assert_eq!(bench.controller.state("node-1")?, "deploy failed");
+    let shown = bench.controller.node("node-1")?;
+    assert_eq!(shown["provision_state"], "deploy failed");
+    let error = shown["last_error"].as_str().unwrap_or_default();
+    assert!(error.contains("allow-list"), "refused for another reason: {error}");
     let used = used(&node.disk)?;
     assert_eq!(used, 0, "{used} bytes were written to a disk that is not allowed");
     drop(node);
