@@ -205,11 +205,7 @@ impl Verified<'_> {
     pub(crate) fn commit(self) -> Result<Committed, Error> {
         let Unverified { sink, held, data_bytes, zeroed_bytes, .. } = self.0;
         if let Err(error) = write_held(sink, &held) {
-            // A head that may be on the disk or not is no state to leave it in, and no state to report.
-            let length = HELD.min(sink.size());
-            if let Err(error) = sink.zero_range(0, length).and_then(|()| sink.flush()) {
-                tracing::error!(%error, "the disk's first MiB could not be zeroed again");
-            }
+            zero_again(sink, &held);
             return Err(error);
         }
         sink.committed();
@@ -230,6 +226,18 @@ fn write_held(sink: &mut dyn BlockSink, held: &[Held]) -> Result<(), Error> {
         flush(sink)?;
     }
     Ok(())
+}
+
+/// Takes back a commit that failed: ends that may be on the disk or not are no state to leave it in, and no state to
+/// report. The tail goes too, for firmware boots by the backup GPT where there is no head. Each region is tried,
+/// whatever became of the one before.
+fn zero_again(sink: &mut dyn BlockSink, held: &[Held]) {
+    for held in held.iter().filter(|held| held.touched) {
+        let length = held.bytes.len() as u64;
+        if let Err(error) = sink.zero_range(held.start, length).and_then(|()| sink.flush()) {
+            tracing::error!(%error, offset = held.start, length, "what was held back could not be zeroed again");
+        }
+    }
 }
 
 fn flush(sink: &mut dyn BlockSink) -> Result<(), Error> {
@@ -326,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_that_fails_at_any_point_leaves_the_head_zero() {
+    fn a_flush_that_fails_at_any_point_leaves_both_ends_zero() {
         // Flushes: after the wipe, before the held ends, after the tail, after the head.
         for fail in 1..=4 {
             let disk = MemorySink::new(4 * MIB as usize, 0xa5);
@@ -337,8 +345,26 @@ mod tests {
                 unverified.verify(&digest, &actual, 1)?.commit()
             });
             assert!(result.is_err(), "flush {fail}");
-            assert!(disk.contents()[..MIB as usize].iter().all(|b| *b == 0), "flush {fail}");
+            let contents = disk.contents();
+            assert!(contents[..MIB as usize].iter().all(|b| *b == 0), "head, flush {fail}");
+            // Firmware boots by the backup partition table where there is no head.
+            assert!(contents[3 * MIB as usize..].iter().all(|b| *b == 0), "tail, flush {fail}");
         }
+    }
+
+    #[test]
+    fn a_head_that_can_not_be_written_takes_the_tail_along() {
+        let disk = MemorySink::new(4 * MIB as usize, 0xa5);
+        let mut sink = disk.clone();
+        let mut unverified = Unverified::begin(&mut sink, Some(4 * MIB)).unwrap();
+        unverified.write_at(0, &vec![7; 4 * MIB as usize]).unwrap();
+        let (digest, actual) = expected(b"x");
+        let verified = unverified.verify(&digest, &actual, 1).unwrap();
+        disk.fail_at(0);
+        assert!(verified.commit().is_err());
+        let contents = disk.contents();
+        assert!(contents[..MIB as usize].iter().all(|b| *b == 0));
+        assert!(contents[3 * MIB as usize..].iter().all(|b| *b == 0));
     }
 
     #[test]
