@@ -90,7 +90,7 @@ fn is_path_of_multipath(host: &Host, name: &str) -> bool {
     holders.iter().any(|holder| Kind::of(host, holder) == Some(Kind::Multipath))
 }
 
-fn describe(host: &Host, name: &str) -> Disk {
+pub(crate) fn describe(host: &Host, name: &str) -> Disk {
     let attribute = |path: &str| host.attribute(format!("/sys/block/{name}/{path}"));
     let number = |path: &str| host.number::<u32>(format!("/sys/block/{name}/{path}"));
     let sectors: u64 = host.number(format!("/sys/block/{name}/size")).unwrap_or(0);

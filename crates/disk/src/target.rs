@@ -7,8 +7,7 @@ use std::time::Duration;
 use sys::Host;
 use wire::Disk;
 
-use crate::identity::Identity;
-use crate::list::kernel_name;
+use crate::list::{describe, kernel_name};
 use crate::{Contents, Device, Error, Policy};
 
 const REREAD_ATTEMPTS: u32 = 20;
@@ -21,6 +20,7 @@ pub struct Target {
     host: Host,
     host_path: PathBuf,
     disk: Disk,
+    number: (u32, u32),
     sector_bytes: u32,
     size_bytes: u64,
 }
@@ -39,10 +39,16 @@ pub enum Refusal {
          `--disks`); add it there to allow it"
     )]
     NotAllowed { device: String, allow: String },
+    #[error(
+        "refusing to destroy {device}: a loop device counts only where the allow-list names it (kernel parameter \
+         `ferric-disks=` or option `--disks`); add it there to allow it"
+    )]
+    LoopNotNamed { device: String },
     #[error("refusing to destroy {device}: there is no such disk (any more)")]
     Gone { device: String },
     #[error(
-        "refusing to destroy {device}: it is another disk than the one that was chosen (serial number or WWN differ)"
+        "refusing to destroy {device}: it is another disk than the one that was chosen (serial number, WWN, size or \
+         path differ)"
     )]
     Swapped { device: String },
     #[error("refusing to destroy {device}: the disk is read-only")]
@@ -86,16 +92,14 @@ impl Target {
             Some(allow) if !allow.permits(disk) => {
                 return Err(Refusal::NotAllowed { device, allow: allow.to_string() });
             }
+            None if kernel_name(&disk.name).starts_with("loop") => {
+                return Err(Refusal::LoopNotNamed { device });
+            }
             None | Some(_) => {}
         }
         let name = kernel_name(&disk.name);
         let directory = format!("/sys/block/{name}");
-        let Some(number) = device_number(host, &directory) else { return Err(Refusal::Gone { device }) };
-        // Names are given anew when disks come and go; what tells a disk from another is not.
-        let identity = Identity::read(host, &name);
-        if identity.serial != disk.serial || identity.wwn != disk.wwn {
-            return Err(Refusal::Swapped { device });
-        }
+        let number = number_of_same(host, disk)?;
         if host.attribute(format!("{directory}/ro")).is_some_and(|value| value != "0") {
             return Err(Refusal::ReadOnly { device });
         }
@@ -106,16 +110,7 @@ impl Target {
         refuse_swap(host, &device, &parts)?;
 
         let host_path = host.path(&disk.name);
-        let wrong =
-            |found: String| Refusal::WrongNode { device: device.clone(), node: disk.name.clone(), found };
-        match sys::device::block_device_number(&host_path) {
-            Ok(Some(found)) if found == number => {}
-            Ok(Some((major, minor))) => {
-                return Err(wrong(format!("it is {major}:{minor}, the disk is {}:{}", number.0, number.1)));
-            }
-            Ok(None) => return Err(wrong("it is no block device".into())),
-            Err(source) => return Err(wrong(source.to_string())),
-        }
+        refuse_wrong_node(host, disk, number)?;
         let opened = Device::open_exclusive(&host_path).map_err(|error| refusal_of(&device, error))?;
         let size_bytes = crate::Source::size(&opened);
         tracing::debug!(device = %device, size = size_bytes, "disk claimed");
@@ -123,9 +118,20 @@ impl Target {
             host: host.clone(),
             host_path,
             disk: disk.clone(),
+            number,
             sector_bytes: opened.sector_bytes(),
             size_bytes,
         })
+    }
+
+    /// Checks that this is still the disk that was claimed. Whoever opens [`Target::device`] himself calls it **after opening
+    /// and before the first write**: while a device is open, its number goes to no other, so the answer stays true.
+    pub fn confirm(&self) -> Result<(), Refusal> {
+        let number = number_of_same(&self.host, &self.disk)?;
+        if number != self.number {
+            return Err(Refusal::Swapped { device: self.disk.name.clone() });
+        }
+        refuse_wrong_node(&self.host, &self.disk, number)
     }
 
     /// The device node, on the machine (below the fixture directory in tests).
@@ -186,7 +192,43 @@ impl Target {
 
     /// Opens the disk for writing, for this process alone.
     pub(crate) fn open(&self) -> Result<Device, Error> {
-        Device::open_exclusive(&self.host_path)
+        let device = Device::open_exclusive(&self.host_path)?;
+        self.confirm().map_err(|refusal| Error::Io {
+            action: format!("opening {} for writing", self.disk.name),
+            source: io::Error::other(refusal),
+        })?;
+        Ok(device)
+    }
+}
+
+/// The number of the device that bears the disk's name now, if it is the same disk. Names are given anew when disks come
+/// and go; what tells a disk from another is not. Many virtual disks have no serial number: size and path must do.
+fn number_of_same(host: &Host, disk: &Disk) -> Result<(u32, u32), Refusal> {
+    let name = kernel_name(&disk.name);
+    let device = || disk.name.clone();
+    let Some(number) = device_number(host, &format!("/sys/block/{name}")) else {
+        return Err(Refusal::Gone { device: device() });
+    };
+    let found = describe(host, &name);
+    let is_same = found.serial == disk.serial
+        && found.wwn == disk.wwn
+        && found.size == disk.size
+        && found.by_path == disk.by_path;
+    if is_same { Ok(number) } else { Err(Refusal::Swapped { device: device() }) }
+}
+
+fn refuse_wrong_node(host: &Host, disk: &Disk, number: (u32, u32)) -> Result<(), Refusal> {
+    let wrong = |found: String| {
+        let device = disk.name.clone();
+        Err(Refusal::WrongNode { node: device.clone(), device, found })
+    };
+    match sys::device::block_device_number(&host.path(&disk.name)) {
+        Ok(Some(found)) if found == number => Ok(()),
+        Ok(Some((major, minor))) => {
+            wrong(format!("it is {major}:{minor}, the disk is {}:{}", number.0, number.1))
+        }
+        Ok(None) => wrong("it is no block device".into()),
+        Err(source) => wrong(source.to_string()),
     }
 }
 

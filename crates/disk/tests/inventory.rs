@@ -316,3 +316,33 @@ fn each_reason_to_refuse_is_found_and_named() {
         "another disk than the one that was chosen",
     );
 }
+
+#[test]
+fn a_disk_without_serial_is_told_from_its_successor_by_size_and_path() {
+    let ramdisk = Policy { allow: None, in_ramdisk: true };
+    let tree = Tree::new();
+    tree.block("virtual", "vda", &[("dev", "252:0")]);
+    let disk = list(&tree.host(), None).unwrap().remove(0);
+    assert_eq!((&disk.serial, &disk.wwn), (&None, &None));
+    for other in [
+        Disk { size: disk.size + 512, ..disk.clone() },
+        Disk { by_path: Some("/dev/disk/by-path/pci-0000:00:05.0".into()), ..disk.clone() },
+    ] {
+        let refusal = Target::claim(&tree.host(), &other, &ramdisk).unwrap_err();
+        assert!(matches!(refusal, Refusal::Swapped { .. }), "{refusal}");
+    }
+}
+
+#[test]
+fn a_loop_device_is_refused_unless_the_allow_list_names_it() {
+    let tree = Tree::new();
+    tree.block("virtual", "loop7", &[("dev", "7:7")]);
+    let allow = AllowList::parse("loop7").unwrap();
+    let disk = list(&tree.host(), Some(&allow)).unwrap().remove(0);
+    let claim = |allow: Option<AllowList>| {
+        Target::claim(&tree.host(), &disk, &Policy { allow, in_ramdisk: true }).unwrap_err()
+    };
+    assert!(matches!(claim(None), Refusal::LoopNotNamed { .. }));
+    assert!(matches!(claim(AllowList::parse("serial:*").ok()), Refusal::NotAllowed { .. }));
+    assert!(matches!(claim(Some(allow)), Refusal::WrongNode { .. }), "a fixture has no nodes");
+}

@@ -344,3 +344,18 @@ fn loop_config_drive_becomes_a_primary_partition_of_an_mbr() {
     let error = config_drive::place(&blank.claim().unwrap(), &image).unwrap_err().to_string();
     assert!(error.contains("no partition table"), "{error}");
 }
+
+#[test]
+fn loop_a_claimed_disk_that_was_swapped_is_not_written() {
+    if !able(&[LOSETUP]) {
+        return;
+    }
+    let device = Loop::new(8, 512);
+    let target = device.claim().unwrap();
+    target.confirm().unwrap();
+    // The same name, another disk: the file behind the device grows.
+    File::options().write(true).open(&device.file).unwrap().set_len(9 * MIB).unwrap();
+    run(&[LOSETUP, "--set-capacity", &device.node]);
+    assert!(matches!(target.confirm(), Err(Refusal::Swapped { .. })), "{:?}", target.confirm());
+    assert!(disk::wipe_metadata(&target).is_err());
+}

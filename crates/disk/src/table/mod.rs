@@ -151,7 +151,7 @@ impl Table {
         let fail = |reason: String| Err(Error::Table { device: device.into(), reason });
         if self.partitions().is_empty() {
             return fail(match self {
-                Self::None => "there is none; is the image a whole-disk image?".into(),
+                Self::None => "there is none".into(),
                 Self::Gpt(_) | Self::Mbr(_) => "it has no partition".into(),
             });
         }
