@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use events::{EventKind, Phase};
-use sys::Power;
+use sys::{Host, Power};
 use wire::{ImageInfo, Secret};
 
 use super::error::{ErrorClass, Failure};
@@ -47,16 +47,7 @@ impl Extensions {
         self.flush(&context);
         std::thread::sleep(REPLY_GRACE);
         tracing::info!(action = word, "the machine goes away now");
-        let Err(error) = context.host.kernel().power(action) else { return Ok(Outcome::Nothing) };
-        tracing::warn!(%error, "the kernel refused; trying the magic system request");
-        let key = match action {
-            Power::Off => "o",
-            Power::Reboot => "b",
-        };
-        std::fs::write(context.host.path("/proc/sysrq-trigger"), key).map_err(|second| {
-            let text = format!("{word} failed: {error}; the magic system request failed too: {second}");
-            Failure::new(ErrorClass::SystemRebootError, text)
-        })?;
+        go(&context.host, action, word).map_err(|text| Failure::new(ErrorClass::SystemRebootError, text))?;
         Ok(Outcome::Nothing)
     }
 
@@ -74,6 +65,47 @@ impl Extensions {
         });
         if flushed.recv_timeout(FLUSH_LIMIT).is_err() {
             tracing::warn!("the disks were not flushed in time");
+        }
+    }
+}
+
+/// **Switches the machine off, or reboots it**: by the kernel, else by the magic system request. A refusal is not worked
+/// around: the system request asks nobody whose machine it is.
+fn go(host: &Host, action: Power, word: &str) -> Result<(), String> {
+    let Err(error) = host.kernel().power(action) else { return Ok(()) };
+    if error.kind() == std::io::ErrorKind::PermissionDenied {
+        return Err(format!("{word} was refused: {error}; switch the machine off by hand"));
+    }
+    tracing::warn!(%error, "the kernel failed; trying the magic system request");
+    let key = match action {
+        Power::Off => "o",
+        Power::Reboot => "b",
+    };
+    std::fs::write(host.path("/proc/sysrq-trigger"), key)
+        .map_err(|second| format!("{word} failed: {error}; the magic system request failed too: {second}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::sync::Arc;
+
+    use sys::fake::{FakeRunner, RecordingKernel};
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_to_switch_off_is_not_worked_around() {
+        for (kind, keys) in [(ErrorKind::PermissionDenied, ""), (ErrorKind::Other, "b")] {
+            let root = tempfile::tempdir().unwrap();
+            std::fs::create_dir(root.path().join("proc")).unwrap();
+            let trigger = root.path().join("proc/sysrq-trigger");
+            std::fs::write(&trigger, "").unwrap();
+            let mut kernel = RecordingKernel::default();
+            kernel.power_fails = Some(kind);
+            let host = Host::new(root.path(), Arc::new(FakeRunner::default()), Arc::new(kernel));
+            assert_eq!(go(&host, Power::Reboot, "reboot").is_err(), keys.is_empty());
+            assert_eq!(std::fs::read_to_string(&trigger).unwrap(), keys);
         }
     }
 }

@@ -74,6 +74,8 @@ pub struct RecordingKernel {
     pub addresses: Vec<(String, IpAddr)>,
     /// What `permanent_address` answers, by interface; an error for others.
     pub permanent: HashMap<String, Vec<u8>>,
+    /// What `power` fails with.
+    pub power_fails: Option<io::ErrorKind>,
 }
 
 impl RecordingKernel {
@@ -102,7 +104,8 @@ impl Kernel for RecordingKernel {
     }
 
     fn power(&self, action: Power) -> io::Result<()> {
-        self.record(Call::Power(action))
+        self.record(Call::Power(action))?;
+        self.power_fails.map_or(Ok(()), |kind| Err(kind.into()))
     }
 
     fn load_module(&self, file: &Path, parameters: &str) -> io::Result<()> {

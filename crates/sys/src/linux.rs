@@ -24,6 +24,15 @@ nix::ioctl_write_ptr!(fs_ioc_setflags, b'f', 2, libc::c_long);
 /// `FS_IMMUTABLE_FL` of `linux/fs.h`.
 const FS_IMMUTABLE: libc::c_long = 0x10;
 
+/// The machine of a ramdisk whose first process this is may be switched off; every other one is somebody's.
+fn may_power(is_first_process: bool, root_is_in_memory: bool) -> io::Result<()> {
+    if is_first_process && root_is_in_memory {
+        return Ok(());
+    }
+    let reason = "this process is not the first one of a ramdisk, so the machine is somebody's";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+}
+
 impl Kernel for LinuxKernel {
     fn mount(&self, request: &MountRequest) -> io::Result<()> {
         let flags = if request.read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
@@ -42,6 +51,7 @@ impl Kernel for LinuxKernel {
     }
 
     fn power(&self, action: Power) -> io::Result<()> {
+        may_power(crate::pid1::is_first_process(), crate::pid1::root_is_in_memory())?;
         let mode = match action {
             Power::Off => RebootMode::RB_POWER_OFF,
             Power::Reboot => RebootMode::RB_AUTOBOOT,
@@ -101,4 +111,17 @@ impl Kernel for LinuxKernel {
 /// Opens a block device for an ioctl, without waiting for a medium.
 fn open_device(device: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_process_of_a_ramdisk_may_switch_the_machine_off() {
+        assert!(may_power(true, true).is_ok());
+        for (first, memory) in [(true, false), (false, true), (false, false)] {
+            assert_eq!(may_power(first, memory).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        }
+    }
 }
