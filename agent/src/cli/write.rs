@@ -86,7 +86,7 @@ fn write(args: &WriteArgs, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> 
         ..Settings::default()
     };
     let image = Image {
-        label: args.url.rsplit(['/', '?']).next().unwrap_or(&args.url).to_owned(),
+        label: label(&args.url),
         sources: vec![args.url.clone()],
         checksum: Checksum::Digest(digest(args)?),
         formats: args.format.map_or_else(|| vec![Format::Raw, Format::Qcow2], |format| vec![format]),
@@ -108,6 +108,14 @@ fn write(args: &WriteArgs, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> 
     let deployment = Deployment::new(settings);
     let deployed = deployment.write(&cx, &image, config_drive, &Choice::Device(args.device.clone()))?;
     print_json(&summary(&deployed), false)
+}
+
+/// What the image is called in messages: its file name. The rest of a URL may be secret: a password, a signature.
+fn label(url: &str) -> String {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let path = path.split_once("://").map_or("", |(_, rest)| rest);
+    let name = path.split_once('/').and_then(|(_, path)| path.rsplit('/').next()).unwrap_or_default();
+    if name.is_empty() { "image".to_owned() } else { name.to_owned() }
 }
 
 fn digest(args: &WriteArgs) -> Result<ExpectedDigest, Failed> {
@@ -172,4 +180,24 @@ fn stop_on_signal(cx: &Context, interrupted: &Arc<AtomicBool>) -> Result<(), Fai
         });
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_the_file_name_and_holds_no_secret() {
+        for (url, expected) in [
+            ("https://h/images/debian.raw", "debian.raw"),
+            ("file:///tmp/x.qcow2", "x.qcow2"),
+            ("https://user:pw@h/a/b.raw?X-Signature=abc/def", "b.raw"),
+            ("https://h/b.raw#abc/def", "b.raw"),
+            ("https://user:pw@h", "image"),
+            ("https://user:pw@h/?token=x", "image"),
+            ("user:pw@h", "image"),
+        ] {
+            assert_eq!(label(url), expected, "{url}");
+        }
+    }
 }

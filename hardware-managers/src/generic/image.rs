@@ -52,11 +52,16 @@ pub(crate) fn check(info: &ImageInfo, settings: &Settings) -> Result<Image, Erro
         return Err(invalid("image_info has an empty id".into()));
     }
     if info.urls.is_empty() {
-        return Err(invalid(format!("image_info of image {} names no url", info.id)));
+        return Err(invalid(format!("image_info of image {} names no url", label(info))));
     }
     for url in &info.urls {
         if !is_http(url) {
-            return Err(invalid(format!("image {}: {url:?} is no http or https URL", info.id)));
+            // Not the URL itself: it may hold a password or a signature.
+            let scheme = url.split_once("://").map_or("no scheme", |(scheme, _)| scheme);
+            return Err(invalid(format!(
+                "image {}: a URL of it is neither http nor https, but {scheme}: publish it on a web server",
+                label(info)
+            )));
         }
     }
     let checksum = checksum(info, settings)?;
@@ -65,12 +70,12 @@ pub(crate) fn check(info: &ImageInfo, settings: &Settings) -> Result<Image, Erro
             message: format!(
                 "image {} is a partition image, which this agent does not write yet: publish a whole-disk image and \
                  set instance_info.image_type to whole-disk",
-                info.id
+                label(info)
             ),
         });
     }
     Ok(Image {
-        label: info.id.clone(),
+        label: label(info).to_owned(),
         sources: info.urls.clone(),
         checksum,
         formats: formats(info, settings)?,
@@ -79,15 +84,20 @@ pub(crate) fn check(info: &ImageInfo, settings: &Settings) -> Result<Image, Erro
     })
 }
 
+/// The id without what may be secret: the conductor sends what follows the last slash of the URL, signatures included.
+fn label(info: &ImageInfo) -> &str {
+    info.id.split(['?', '#']).next().unwrap_or_default()
+}
+
 /// Source: data plane page, 1.5. The pair of algorithm and value is preferred where the algorithm is known.
 fn checksum(info: &ImageInfo, settings: &Settings) -> Result<Checksum, Error> {
     let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
     let (algorithm, value) = (given(&info.os_hash_algo), given(&info.os_hash_value));
     if algorithm.is_some() != value.is_some() {
-        return Err(invalid(format!("image {}: os_hash_algo and os_hash_value go together", info.id)));
+        return Err(invalid(format!("image {}: os_hash_algo and os_hash_value go together", label(info))));
     }
     if info.checksum.as_deref() == Some("") {
-        return Err(invalid(format!("image {} has an empty checksum", info.id)));
+        return Err(invalid(format!("image {} has an empty checksum", label(info))));
     }
     if let Some((name, value)) = algorithm.zip(value) {
         match name.parse::<Algorithm>() {
@@ -96,9 +106,9 @@ fn checksum(info: &ImageInfo, settings: &Settings) -> Result<Checksum, Error> {
             }
             Ok(_) => return digest(info, ExpectedDigest::from_parts(&name, &value)),
             Err(error) if info.checksum.is_none() => {
-                return Err(invalid(format!("image {}: {error}", info.id)));
+                return Err(invalid(format!("image {}: {error}", label(info))));
             }
-            Err(error) => tracing::warn!(image = info.id, %error, "falling back to the field checksum"),
+            Err(error) => tracing::warn!(image = label(info), %error, "falling back to the field checksum"),
         }
     }
     match info.checksum.as_deref() {
@@ -106,19 +116,21 @@ fn checksum(info: &ImageInfo, settings: &Settings) -> Result<Checksum, Error> {
         Some(hex) => {
             let expected = ExpectedDigest::from_hex(hex);
             if expected.as_ref().is_ok_and(|e| e.algorithm() == Algorithm::Md5) {
-                permit_md5(&info.id, settings)?;
+                permit_md5(label(info), settings)?;
             }
             digest(info, expected)
         }
         None => Err(invalid(format!(
             "image {} has no usable checksum: set image_checksum, or image_os_hash_algo and image_os_hash_value",
-            info.id
+            label(info)
         ))),
     }
 }
 
 fn digest(info: &ImageInfo, digest: Result<ExpectedDigest, imaging::DigestError>) -> Result<Checksum, Error> {
-    digest.map(Checksum::Digest).map_err(|error| invalid(format!("checksum of image {}: {error}", info.id)))
+    digest
+        .map(Checksum::Digest)
+        .map_err(|error| invalid(format!("checksum of image {}: {error}", label(info))))
 }
 
 /// MD5 by the length of a digest counts only where it is enabled.
@@ -146,7 +158,7 @@ fn formats(info: &ImageInfo, settings: &Settings) -> Result<Vec<Format>, Error> 
                 formats.push(Format::Qcow2);
             }
             match formats.is_empty() {
-                true => refuse(format!("image {}: neither raw nor qcow2 images are permitted", info.id)),
+                true => refuse(format!("image {}: neither raw nor qcow2 images are permitted", label(info))),
                 false => Ok(formats),
             }
         }
@@ -154,10 +166,10 @@ fn formats(info: &ImageInfo, settings: &Settings) -> Result<Vec<Format>, Error> 
             Ok(format) if permitted(&[declared]) => Ok(vec![format]),
             Ok(format) => refuse(format!(
                 "image {} is {format}, which is not among the permitted formats {}",
-                info.id,
+                label(info),
                 settings.permitted_formats.join(", ")
             )),
-            Err(error) => refuse(format!("image {}: {error}", info.id)),
+            Err(error) => refuse(format!("image {}: {error}", label(info))),
         },
     }
 }
@@ -168,7 +180,7 @@ fn authorization(info: &ImageInfo, configured: Option<&Credentials>) -> Result<O
         let header =
             BASE64.decode(encoded.expose().trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let message =
-            format!("image {}: image_request_authorization is not base64 of a header value", info.id);
+            format!("image {}: image_request_authorization is not base64 of a header value", label(info));
         return header.map(|header| Some(Secret::new(header))).ok_or(Error::InvalidParameters { message });
     }
     let own = (info.image_server_auth_strategy.as_deref() == Some("http_basic")).then(|| Credentials {
@@ -179,7 +191,7 @@ fn authorization(info: &ImageInfo, configured: Option<&Credentials>) -> Result<O
     if credentials.user.is_empty() || credentials.password.expose().is_empty() {
         let message = format!(
             "image {}: http_basic authentication needs both image_server_user and image_server_password",
-            info.id
+            label(info)
         );
         return Err(Error::ImageDownload { message });
     }
@@ -240,6 +252,20 @@ mod tests {
         ] {
             let error = with(extra.clone()).unwrap_err();
             assert!(matches!(error, Error::InvalidParameters { .. }), "{extra}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn messages_and_labels_hold_no_secrets_of_the_url() {
+        let signed = json!({"id": "debian.raw?X-Signature=hush", "checksum": sha("a")});
+        assert_eq!(with(signed).unwrap().label, "debian.raw");
+        for extra in [
+            json!({"id": "debian.raw?X-Signature=hush"}),
+            json!({"checksum": sha("a"), "urls": ["ftp://user:hush@h/debian.raw"]}),
+            json!({"checksum": sha("a"), "urls": ["user:hush@h/debian.raw?hush"]}),
+        ] {
+            let text = with(extra).unwrap_err().to_string();
+            assert!(!text.contains("hush"), "{text}");
         }
     }
 
