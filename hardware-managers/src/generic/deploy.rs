@@ -51,9 +51,7 @@ pub(crate) fn run(
     };
     announce(cx, &target, "writing an image");
     let written = write(cx, settings, &request, &target)?;
-    if let Err(error) = disk::fix_gpt(&target) {
-        tracing::warn!(error = hwm::chain(&error), "the GPT could not be fitted to the disk");
-    }
+    fitted(disk::fix_gpt(&target))?;
     reread(cx, &target);
     let table = table(&target)?;
     if let Some(bytes) = &config_drive {
@@ -167,6 +165,8 @@ fn write(
     target: &Target,
 ) -> Result<imaging::Written, Error> {
     let sink = DeviceSink::open(target.device()).map_err(|error| write_error(&error))?;
+    // Between claim and opening the disk may have been pulled, and its name given to another.
+    target.confirm().map_err(|refusal| protected(&refusal))?;
     let cancel = Cancel::from(cx.cancel_flag());
     imaging::write_image(request, &settings.transport, Box::new(sink), &cx.events, &cancel)
         .map_err(|error| write_error(&error))
@@ -213,13 +213,32 @@ fn table(target: &Target) -> Result<Table, Error> {
         Ok(table)
     };
     check().map_err(|error: disk::Error| Error::InvalidImage {
-        message: format!(
-            "the image was written and verified, but does not make a bootable disk: {}; is it a whole-disk image for \
-             disks with sectors of {} bytes?",
-            hwm::chain(&error),
-            target.logical_sector_bytes()
-        ),
+        message: not_bootable(&error, target.logical_sector_bytes()),
     })
+}
+
+/// A table that does not fit the disk is judged by [`table`]. A disk that fails is not: what is read back then may come from
+/// memory.
+fn fitted(result: Result<disk::GptFix, disk::Error>) -> Result<(), Error> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(error @ disk::Error::Io { .. }) => Err(Error::ImageWrite {
+            message: format!("moving the backup partition table: {}", hwm::chain(&error)),
+        }),
+        Err(error) => {
+            tracing::warn!(error = hwm::chain(&error), "the GPT could not be fitted to the disk");
+            Ok(())
+        }
+    }
+}
+
+/// The one place that asks about the kind of image.
+fn not_bootable(error: &disk::Error, sector_bytes: u32) -> String {
+    format!(
+        "the image was written and verified, but does not make a bootable disk: {}; is it a whole-disk image for \
+         disks with sectors of {sector_bytes} bytes?",
+        hwm::chain(error)
+    )
 }
 
 fn place_config_drive(cx: &Context, target: &Target, bytes: &[u8]) -> Result<(), Error> {
@@ -256,4 +275,26 @@ pub(crate) fn sync(cx: &Context, settings: &Settings) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_table_asks_about_the_kind_of_image_once() {
+        let error = Table::None.validate("/dev/sdx", 4096).unwrap_err();
+        let text = not_bootable(&error, 512);
+        assert_eq!(text.matches("whole-disk image").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_disk_that_fails_under_the_table_fails_the_deployment() {
+        let source = std::io::Error::other("medium error");
+        let failed = disk::Error::Io { action: "flushing /dev/sdx".into(), source };
+        assert!(matches!(fitted(Err(failed)), Err(Error::ImageWrite { .. })));
+        let unfit = disk::Error::Table { device: "/dev/sdx".into(), reason: "the disk is too small".into() };
+        assert!(fitted(Err(unfit)).is_ok());
+        assert!(fitted(Ok(disk::GptFix::Correct)).is_ok());
+    }
 }
