@@ -18,11 +18,22 @@ pub fn node(record: &Record, base: &str) -> Map<String, Value> {
     map.insert("allocation_uuid".into(), Value::Null);
     map.remove("allocation_id");
     map.insert("traits".into(), json!([]));
+    for key in NODE_KEYS_OF_LATER_VERSIONS {
+        map.remove(key);
+    }
     map.insert("links".into(), links(base, "nodes", &uuid));
     map.insert("ports".into(), links(base, &format!("nodes/{uuid}"), "ports"));
     map.insert("states".into(), links(base, &format!("nodes/{uuid}"), "states"));
     map
 }
+
+/// What agents are sent of a node, but the API shows only above the greatest version spoken here.
+const NODE_KEYS_OF_LATER_VERSIONS: [&str; 6] =
+    ["firmware_interface", "shard", "parent_node", "disable_power_off", "instance_name", "health"];
+
+/// The same of a port.
+const PORT_KEYS_OF_LATER_VERSIONS: [&str; 4] =
+    ["description", "vendor", "category", "available_for_dynamic_portgroup"];
 
 /// The fields of the short list.
 pub const SHORT: [&str; 7] =
@@ -103,6 +114,11 @@ pub fn states(record: &Record) -> Map<String, Value> {
 pub fn port(port: &Port, base: &str) -> Map<String, Value> {
     let mut map = port.to_full_map();
     mask_secrets(&mut map);
+    map.remove("portgroup_id");
+    map.insert("portgroup_uuid".into(), Value::Null);
+    for key in PORT_KEYS_OF_LATER_VERSIONS {
+        map.remove(key);
+    }
     map.insert("links".into(), links(base, "ports", &port.uuid.to_string()));
     map
 }
@@ -112,4 +128,52 @@ fn links(base: &str, collection: &str, id: &str) -> Value {
         { "href": format!("{base}/v1/{collection}/{id}"), "rel": "self" },
         { "href": format!("{base}/{collection}/{id}"), "rel": "bookmark" },
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+    use wire::Node;
+
+    fn sorted(map: &Map<String, Value>) -> String {
+        let mut keys: Vec<&str> = map.keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        keys.join(" ")
+    }
+
+    #[test]
+    fn the_api_shows_the_keys_of_its_version_and_no_later_ones() {
+        let record = Record::new(Node::new(Uuid::nil(), "qemu"));
+        assert_eq!(
+            sorted(&node(&record, "http://192.0.2.1:6385")),
+            "allocation_uuid automated_clean bios_interface boot_interface boot_mode chassis_uuid clean_step conductor \
+             conductor_group console_enabled console_interface created_at deploy_interface deploy_step description driver \
+             driver_info driver_internal_info extra fault inspect_interface inspection_finished_at inspection_started_at \
+             instance_info instance_uuid last_error lessee links maintenance maintenance_reason management_interface name \
+             network_data network_interface owner ports power_interface power_state properties protected protected_reason \
+             provision_state provision_updated_at raid_config raid_interface rescue_interface reservation resource_class \
+             retired retired_reason secure_boot service_step states storage_interface target_power_state \
+             target_provision_state target_raid_config traits updated_at uuid vendor_interface"
+        );
+        assert_eq!(
+            sorted(&states(&record)),
+            "boot_mode console_enabled last_error power_state provision_state provision_updated_at raid_config \
+             secure_boot target_power_state target_provision_state target_raid_config"
+        );
+        let of_node = Port {
+            uuid: Uuid::nil(),
+            node_uuid: Uuid::nil(),
+            address: "52:54:00:00:00:01".into(),
+            pxe_enabled: true,
+            extra: Map::new(),
+            created_at: None,
+            updated_at: None,
+        };
+        assert_eq!(
+            sorted(&port(&of_node, "http://192.0.2.1:6385")),
+            "address created_at extra internal_info is_smartnic links local_link_connection name node_uuid \
+             physical_network portgroup_uuid pxe_enabled updated_at uuid"
+        );
+    }
 }

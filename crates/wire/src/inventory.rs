@@ -18,15 +18,15 @@ pub struct Inventory {
     pub bmc_address: Option<String>,
     /// IPv6 address of the BMC; `::/0` when it has none.
     pub bmc_v6address: Option<String>,
+    /// MAC of the BMC; absent when unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bmc_mac: Option<String>,
     /// Maker, product, firmware.
     pub system_vendor: SystemVendor,
     /// How this boot came about.
     pub boot: BootInfo,
     /// Host name of the ramdisk.
     pub hostname: String,
-    /// MAC of the BMC; absent when unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bmc_mac: Option<String>,
 }
 
 /// A network interface.

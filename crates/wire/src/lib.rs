@@ -20,7 +20,7 @@ pub use command::{CommandError, CommandList, CommandRequest, CommandResult, Comm
 pub use documents::{AgentStatus, Link, ResourceLink, RootDocument, V1Document, VersionDocument};
 pub use error::{AgentFault, ApiFault};
 pub use heartbeat::Heartbeat;
-pub use image_info::ImageInfo;
+pub use image_info::{ImageInfo, OtherKeys};
 pub use inventory::{BootInfo, Cpu, Disk, Firmware, Interface, Inventory, Memory, SystemVendor};
 pub use lookup::{AgentConfig, LookupNode, LookupReply};
 pub use node::{

@@ -277,8 +277,8 @@ impl Node {
         self.name.clone().unwrap_or_else(|| self.uuid.to_string())
     }
 
-    /// Every field that a node of Ironic's has, the ones Ferric keeps no value for at Ironic's default. **Secrets are in
-    /// it.** The API's view and the object sent to agents are both made from this.
+    /// Every field that a node has when a conductor sends it to an agent, but its database id (`id`); the ones Ferric keeps
+    /// no value for at Ironic's default. **Secrets are in it.** The API's view is made from this, too.
     pub fn to_full_map(&self) -> Map<String, Value> {
         let mut map = match serde_json::to_value(self) {
             Ok(Value::Object(map)) => map,
@@ -290,11 +290,12 @@ impl Node {
             "conductor_affinity": null, "conductor_group": "", "console_enabled": false, "inspection_finished_at": null,
             "inspection_started_at": null, "protected": false, "protected_reason": null, "allocation_id": null,
             "bios_interface": "no-bios", "boot_interface": "ipxe", "console_interface": "no-console",
-            "deploy_interface": "direct", "inspect_interface": "no-inspect", "management_interface": self.driver,
+            "deploy_interface": "direct", "firmware_interface": "no-firmware", "inspect_interface": "no-inspect", "management_interface": self.driver,
             "network_interface": "noop", "power_interface": self.driver, "raid_interface": "agent",
             "rescue_interface": "no-rescue", "storage_interface": "noop", "vendor_interface": "no-vendor",
             "lessee": null, "retired": false, "retired_reason": null, "network_data": {}, "boot_mode": null,
-            "secure_boot": null,
+            "secure_boot": null, "traits": {"objects": []}, "shard": null, "parent_node": null, "disable_power_off": false,
+            "instance_name": null, "health": null,
         });
         if let Value::Object(fixed) = fixed {
             for (key, value) in fixed {
@@ -326,7 +327,8 @@ pub struct Port {
 }
 
 impl Port {
-    /// The port as a conductor sends it to agents, and as the API shows it (which adds links).
+    /// The port as a conductor sends it to agents, but for its database ids (`id`, `node_id`). The API's view is made from
+    /// this, too.
     pub fn to_full_map(&self) -> Map<String, Value> {
         let mut map = match serde_json::to_value(self) {
             Ok(Value::Object(map)) => map,
@@ -334,8 +336,9 @@ impl Port {
             Ok(_) | Err(_) => Map::new(),
         };
         let fixed = json!({
-            "local_link_connection": {}, "portgroup_uuid": null, "internal_info": {}, "physical_network": null,
-            "is_smartnic": false, "name": null,
+            "local_link_connection": {}, "portgroup_id": null, "internal_info": {}, "physical_network": null,
+            "is_smartnic": false, "name": null, "description": null, "vendor": null, "category": null,
+            "available_for_dynamic_portgroup": true,
         });
         if let Value::Object(fixed) = fixed {
             for (key, value) in fixed {
