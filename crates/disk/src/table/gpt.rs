@@ -180,6 +180,21 @@ impl Gpt {
                 ));
             }
         }
+        // A copy that the image brought lies where it lies. One made anew must not destroy data.
+        let entries_end = self
+            .entries_sector
+            .saturating_add(self.entries_sectors())
+            .saturating_mul(u64::from(self.sector_bytes));
+        if self.is_from_backup
+            && let Some(partition) =
+                self.partitions.iter().find(|partition| partition.start_byte < entries_end)
+        {
+            return Err(format!(
+                "its first copy is damaged, and partition {} starts where a new one would go; publish the image with an \
+                 intact table",
+                partition.number
+            ));
+        }
         (self.other_sector, self.last_usable_sector) = (last, last_usable);
         Ok(())
     }
@@ -415,6 +430,18 @@ mod tests {
         let mut gpt = Gpt::read(&disk, 512, 0).unwrap();
         assert!(gpt.fit(7000 * 512).unwrap_err().contains("too small"));
         assert_eq!(gpt.other_sector, 8191, "nothing changed");
+    }
+
+    #[test]
+    fn a_first_copy_is_not_made_anew_over_a_partition() {
+        let mut disk = disk(512, 8192, &[(1, 20, 4095)]);
+        let mut intact = Gpt::read(&disk, 512, 0).unwrap();
+        assert!(intact.fit(8192 * 512).is_ok(), "what the image has itself is its own affair");
+        disk[512 + 20] ^= 1;
+        let mut gpt = Gpt::read(&disk, 512, 0).unwrap();
+        assert!(gpt.is_from_backup);
+        let reason = gpt.fit(8192 * 512).unwrap_err();
+        assert!(reason.contains("partition 1"), "{reason}");
     }
 
     proptest! {
