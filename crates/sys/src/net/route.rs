@@ -270,7 +270,8 @@ mod tests {
             add_address(lo, address, 24).unwrap();
             add_address(lo, address, 24).unwrap(); // a renewed lease adds it again
             add_address(lo, "2001:db8::1".parse().unwrap(), 64).unwrap();
-            let gateway = Some("192.0.2.2".parse().unwrap());
+            // Not from 192.0.2.0/24: on the loopback link that whole network is this machine's own, which no gateway may be.
+            let gateway = Some("203.0.113.1".parse().unwrap());
             let default = Route {
                 destination: "0.0.0.0".parse().unwrap(),
                 prefix: 0,
