@@ -18,7 +18,7 @@ everything=(
     "mmdebstrap:to install a Debian into a folder"
     "gdisk dosfstools mtools e2fsprogs:partitions and file systems of the disk image"
     "grub-common grub-pc-bin:the BIOS boot loader of the disk image"
-    "zstd kmod fdisk:to look into what was built"
+    "zstd kmod fdisk cpio genisoimage:second opinions on what was built"
 )
 wanted=("${build[@]}")
 [ "${1:-}" = build ] || wanted+=("${everything[@]}")
