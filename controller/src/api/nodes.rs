@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 use wire::{Node, PowerState, ProvisionState};
@@ -156,11 +156,7 @@ pub async fn create(
     let record = controller.store.create_node(Record::new(node)).await?;
     tracing::info!(node = %record.node.label(), uuid = %uuid, "node created");
     let base = base(&headers);
-    let mut reply = (StatusCode::CREATED, Json(view::node(&record, &base))).into_response();
-    if let Ok(place) = HeaderValue::from_str(&format!("{base}/v1/nodes/{uuid}")) {
-        reply.headers_mut().insert(header::LOCATION, place);
-    }
-    Ok(reply)
+    Ok(view::created(view::node(&record, &base), &format!("{base}/v1/nodes/{uuid}")))
 }
 
 /// `GET /v1/nodes/{node}`.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use wire::{Port, normalize_mac};
@@ -86,11 +86,7 @@ pub async fn create(
     };
     let port = controller.store.create_port(port).await?;
     let base = base(&headers);
-    let mut reply = (StatusCode::CREATED, Json(view::port(&port, &base))).into_response();
-    if let Ok(place) = HeaderValue::from_str(&format!("{base}/v1/ports/{}", port.uuid)) {
-        reply.headers_mut().insert(header::LOCATION, place);
-    }
-    Ok(reply)
+    Ok(view::created(view::port(&port, &base), &format!("{base}/v1/ports/{}", port.uuid)))
 }
 
 /// `GET /v1/ports/{port}`.

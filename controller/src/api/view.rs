@@ -1,9 +1,21 @@
 //! How nodes and ports look in the API: all of Ironic's fields, secrets masked, links added.
 
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use wire::{LookupNode, MASK, Port, mask_secrets};
 
 use crate::record::Record;
+
+/// 201 with the new resource, and where it lies.
+pub fn created(resource: Map<String, Value>, place: &str) -> Response {
+    let mut reply = (StatusCode::CREATED, Json(resource)).into_response();
+    if let Ok(place) = HeaderValue::from_str(place) {
+        reply.headers_mut().insert(header::LOCATION, place);
+    }
+    reply
+}
 
 /// A node in full.
 pub fn node(record: &Record, base: &str) -> Map<String, Value> {
