@@ -57,10 +57,13 @@ impl Runner for FakeRunner {
 pub enum Call {
     Mount(MountRequest),
     Unmount(PathBuf),
+    Detach(PathBuf),
     Sync,
     Power(Power),
     LoadModule(PathBuf, String),
     RereadPartitionTable(PathBuf),
+    AddPartition { device: PathBuf, number: u32, start_byte: u64, size_byte: u64 },
+    DeletePartition { device: PathBuf, number: u32 },
     FlushBuffers(PathBuf),
     SetImmutable(PathBuf, bool),
     SetHostname(String),
@@ -74,6 +77,8 @@ pub struct RecordingKernel {
     pub addresses: Vec<(String, IpAddr)>,
     /// What `permanent_address` answers, by interface; an error for others.
     pub permanent: HashMap<String, Vec<u8>>,
+    /// What `unmount` fails with.
+    pub unmount_fails: Option<io::ErrorKind>,
     /// What `power` fails with.
     pub power_fails: Option<io::ErrorKind>,
 }
@@ -96,7 +101,12 @@ impl Kernel for RecordingKernel {
     }
 
     fn unmount(&self, target: &Path) -> io::Result<()> {
-        self.record(Call::Unmount(target.into()))
+        self.record(Call::Unmount(target.into()))?;
+        self.unmount_fails.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    fn detach(&self, target: &Path) -> io::Result<()> {
+        self.record(Call::Detach(target.into()))
     }
 
     fn sync(&self) {
@@ -114,6 +124,14 @@ impl Kernel for RecordingKernel {
 
     fn reread_partition_table(&self, device: &Path) -> io::Result<()> {
         self.record(Call::RereadPartitionTable(device.into()))
+    }
+
+    fn add_partition(&self, device: &Path, number: u32, start_byte: u64, size_byte: u64) -> io::Result<()> {
+        self.record(Call::AddPartition { device: device.into(), number, start_byte, size_byte })
+    }
+
+    fn delete_partition(&self, device: &Path, number: u32) -> io::Result<()> {
+        self.record(Call::DeletePartition { device: device.into(), number })
     }
 
     fn flush_buffers(&self, device: &Path) -> io::Result<()> {

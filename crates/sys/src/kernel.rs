@@ -17,6 +17,10 @@ pub struct MountRequest {
     pub read_only: bool,
     /// Options of the file system (`mode=755`); empty for none.
     pub options: String,
+    /// Whether `source` is a directory that shall be seen at `target` too; then there is no file system to name.
+    pub is_bind: bool,
+    /// Whether device nodes and set-user-id bits of the file system count for nothing.
+    pub is_guarded: bool,
 }
 
 impl MountRequest {
@@ -28,7 +32,20 @@ impl MountRequest {
             filesystem: filesystem.into(),
             read_only: false,
             options: String::new(),
+            is_bind: false,
+            is_guarded: false,
         }
+    }
+
+    /// A directory that is seen at another place too.
+    pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        Self { is_bind: true, ..Self::new(source, target, "") }
+    }
+
+    /// The same for a file system that somebody else made: device nodes and set-user-id bits in it count for nothing.
+    pub fn guarded(mut self) -> Self {
+        self.is_guarded = true;
+        self
     }
 
     /// The same, refusing writes.
@@ -59,6 +76,8 @@ pub trait Kernel: Send + Sync {
     fn mount(&self, request: &MountRequest) -> io::Result<()>;
     /// Unmounts what is mounted at `target`.
     fn unmount(&self, target: &Path) -> io::Result<()>;
+    /// Takes what is mounted at `target` out of the tree at once; it ends when nobody uses it any more.
+    fn detach(&self, target: &Path) -> io::Result<()>;
     /// Writes all dirty pages to their disks. May take long.
     fn sync(&self);
     /// **Switches the machine off or reboots it at once**, without flushing. Returns only on failure.
@@ -67,6 +86,10 @@ pub trait Kernel: Send + Sync {
     fn load_module(&self, file: &Path, parameters: &str) -> io::Result<()>;
     /// Makes the kernel read a disk's partition table again.
     fn reread_partition_table(&self, device: &Path) -> io::Result<()>;
+    /// Tells the kernel of a partition, which lies at `start_byte`. The disk itself is neither read nor written.
+    fn add_partition(&self, device: &Path, number: u32, start_byte: u64, size_byte: u64) -> io::Result<()>;
+    /// Makes the kernel forget a partition. Busy while somebody uses it.
+    fn delete_partition(&self, device: &Path, number: u32) -> io::Result<()>;
     /// Drops the kernel's buffers of a block device after writing them out.
     fn flush_buffers(&self, device: &Path) -> io::Result<()>;
     /// Sets or clears the immutable flag of a file (efivarfs protects its variables with it).

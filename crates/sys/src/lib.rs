@@ -16,11 +16,14 @@ mod interfaces;
 mod kernel;
 mod linux;
 pub mod memory;
+mod mounted;
 pub mod net;
+mod partition;
 pub mod pid1;
 mod runner;
 
 pub use block::{AlignedBuffer, BlockDevice, DIRECT_ALIGNMENT};
 pub use host::Host;
 pub use kernel::{Kernel, MountRequest, Power};
+pub use mounted::Mounted;
 pub use runner::{CommandLine, Output, RunError, Runner, SystemRunner};

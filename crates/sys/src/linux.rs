@@ -11,7 +11,7 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::reboot::{RebootMode, reboot};
 
-use crate::{Kernel, MountRequest, Power, interfaces};
+use crate::{Kernel, MountRequest, Power, interfaces, partition};
 
 /// Linux, as this process finds it.
 pub(crate) struct LinuxKernel;
@@ -35,15 +35,22 @@ fn may_power(is_first_process: bool, root_is_in_memory: bool) -> io::Result<()> 
 
 impl Kernel for LinuxKernel {
     fn mount(&self, request: &MountRequest) -> io::Result<()> {
-        let flags = if request.read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+        let mut flags = MsFlags::empty();
+        flags.set(MsFlags::MS_RDONLY, request.read_only);
+        flags.set(MsFlags::MS_BIND, request.is_bind);
+        flags.set(MsFlags::MS_NODEV | MsFlags::MS_NOSUID, request.is_guarded);
         let options = (!request.options.is_empty()).then_some(request.options.as_str());
-        let source = Some(request.source.as_path());
-        nix::mount::mount(source, &request.target, Some(request.filesystem.as_str()), flags, options)?;
+        let filesystem = (!request.is_bind).then_some(request.filesystem.as_str());
+        nix::mount::mount(Some(request.source.as_path()), &request.target, filesystem, flags, options)?;
         Ok(())
     }
 
     fn unmount(&self, target: &Path) -> io::Result<()> {
         Ok(nix::mount::umount2(target, MntFlags::empty())?)
+    }
+
+    fn detach(&self, target: &Path) -> io::Result<()> {
+        Ok(nix::mount::umount2(target, MntFlags::MNT_DETACH)?)
     }
 
     fn sync(&self) {
@@ -73,6 +80,14 @@ impl Kernel for LinuxKernel {
         // SAFETY: BLKRRPART takes no argument; the descriptor is open for the length of the call.
         unsafe { blkrrpart(file.as_raw_fd()) }?;
         Ok(())
+    }
+
+    fn add_partition(&self, device: &Path, number: u32, start_byte: u64, size_byte: u64) -> io::Result<()> {
+        partition::change(&open_device(device)?, partition::Change::Add { number, start_byte, size_byte })
+    }
+
+    fn delete_partition(&self, device: &Path, number: u32) -> io::Result<()> {
+        partition::change(&open_device(device)?, partition::Change::Delete { number })
     }
 
     fn flush_buffers(&self, device: &Path) -> io::Result<()> {
