@@ -45,15 +45,22 @@ impl Exit {
 impl From<&hwm::Error> for Exit {
     fn from(error: &hwm::Error) -> Self {
         match error {
-            hwm::Error::InvalidParameters { .. } => Exit::Usage,
-            hwm::Error::ProtectedDevice { .. } | hwm::Error::DeviceNotFound { .. } => Exit::Refused,
+            hwm::Error::InvalidParameters { .. }
+            | hwm::Error::Arguments { .. }
+            | hwm::Error::Configuration { .. } => Exit::Usage,
+            hwm::Error::ProtectedDevice { .. }
+            | hwm::Error::DeviceNotFound { .. }
+            | hwm::Error::ContainerNotPermitted { .. } => Exit::Refused,
             hwm::Error::ImageDownload { .. } => Exit::Download,
             hwm::Error::ImageChecksum { .. } => Exit::Checksum,
-            hwm::Error::ImageWrite { .. } | hwm::Error::BlockDevice { .. } => Exit::Write,
+            hwm::Error::ImageWrite { .. }
+            | hwm::Error::BlockDevice { .. }
+            | hwm::Error::BlockDeviceErase { .. } => Exit::Write,
             hwm::Error::InvalidImage { .. } => Exit::InvalidImage,
-            hwm::Error::NoManager { .. } | hwm::Error::Other { .. } | hwm::Error::Failed { .. } => {
-                Exit::Failure
-            }
+            hwm::Error::NoManager { .. }
+            | hwm::Error::Execution { .. }
+            | hwm::Error::Other { .. }
+            | hwm::Error::Failed { .. } => Exit::Failure,
         }
     }
 }

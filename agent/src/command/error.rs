@@ -22,8 +22,11 @@ pub enum ErrorClass {
     InvalidImage,
     SystemRebootError,
     BlockDeviceError,
+    BlockDeviceEraseError,
     ProtectedDeviceError,
     HardwareManagerMethodNotFound,
+    HardwareManagerConfigurationError,
+    ContainerNotPermittedError,
     VersionMismatch,
     CleaningError,
     DeploymentError,
@@ -52,6 +55,13 @@ impl ErrorClass {
             C::InvalidImage => ("InvalidImage", 500, "The provided image is not valid for use"),
             C::SystemRebootError => ("SystemRebootError", 500, "Error rebooting system"),
             C::BlockDeviceError => ("BlockDeviceError", 500, "Block device caused unknown error"),
+            C::BlockDeviceEraseError => ("BlockDeviceEraseError", 500, "Error erasing block device"),
+            C::HardwareManagerConfigurationError => {
+                ("HardwareManagerConfigurationError", 500, "Hardware manager configuration error")
+            }
+            C::ContainerNotPermittedError => {
+                ("ContainerNotPermittedError", 500, "Container image not permitted")
+            }
             C::ProtectedDeviceError => ("ProtectedDeviceError", 500, ""),
             C::HardwareManagerMethodNotFound => {
                 ("HardwareManagerMethodNotFound", 500, "No HardwareManager found to handle method")
@@ -121,15 +131,17 @@ impl Failure {
     /// step's kind.
     pub fn of_step(kind: StepKind, step: &str, error: &hwm::Error) -> Self {
         let failure = Self::from(error);
-        if failure.class != ErrorClass::CommandExecutionError {
-            return failure;
-        }
+        let cause = match error {
+            hwm::Error::Other { .. } | hwm::Error::Failed { .. } => failure.details,
+            hwm::Error::Arguments { .. } => format!("TypeError: {}", failure.details),
+            _ => return failure,
+        };
         let (class, word) = match kind {
             StepKind::Clean => (ErrorClass::CleaningError, "clean"),
             StepKind::Deploy => (ErrorClass::DeploymentError, "deploy"),
             StepKind::Service => (ErrorClass::ServicingError, "service"),
         };
-        Self::new(class, format!("Unexpected exception performing {word} step {step}. {}", failure.details))
+        Self::new(class, format!("Unexpected exception performing {word} step {step}. {cause}"))
     }
 }
 
@@ -145,7 +157,13 @@ impl From<&hwm::Error> for Failure {
             hwm::Error::InvalidImage { .. } => ErrorClass::InvalidImage,
             hwm::Error::BlockDevice { .. } => ErrorClass::BlockDeviceError,
             hwm::Error::ProtectedDevice { .. } => ErrorClass::ProtectedDeviceError,
-            hwm::Error::Other { .. } | hwm::Error::Failed { .. } => ErrorClass::CommandExecutionError,
+            hwm::Error::BlockDeviceErase { .. } => ErrorClass::BlockDeviceEraseError,
+            hwm::Error::Arguments { .. } => ErrorClass::TypeError,
+            hwm::Error::Configuration { .. } => ErrorClass::HardwareManagerConfigurationError,
+            hwm::Error::ContainerNotPermitted { .. } => ErrorClass::ContainerNotPermittedError,
+            hwm::Error::Execution { .. } | hwm::Error::Other { .. } | hwm::Error::Failed { .. } => {
+                ErrorClass::CommandExecutionError
+            }
         };
         Self::new(class, hwm::chain(error))
     }
@@ -185,6 +203,18 @@ mod tests {
         assert_eq!(
             failure.details,
             "Unexpected exception performing clean step erase. opening /dev/x: broken"
+        );
+        let arguments = hwm::Error::Arguments { message: "step erase takes no arguments".into() };
+        let failure = Failure::of_step(StepKind::Service, "erase", &arguments);
+        assert_eq!(failure.class, ErrorClass::ServicingError);
+        assert_eq!(
+            failure.details,
+            "Unexpected exception performing service step erase. TypeError: step erase takes no arguments"
+        );
+        let execution = hwm::Error::Execution { message: "file /etc/x".into() };
+        assert_eq!(
+            Failure::of_step(StepKind::Deploy, "inject_files", &execution),
+            Failure::new(ErrorClass::CommandExecutionError, "file /etc/x")
         );
     }
 }

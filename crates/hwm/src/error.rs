@@ -12,6 +12,18 @@ pub enum Error {
     /// The parameters of a command or step make no sense.
     #[error("{message}")]
     InvalidParameters { message: String },
+    /// A step was given an argument that it does not have, or not one that it needs.
+    #[error("{message}")]
+    Arguments { message: String },
+    /// What the operator configured for a manager can not be used.
+    #[error("{message}")]
+    Configuration { message: String },
+    /// A container image that the operator does not permit.
+    #[error("{message}")]
+    ContainerNotPermitted { message: String },
+    /// Work that was well asked for failed; conductors show it as a failed command, without naming the step again.
+    #[error("{message}")]
+    Execution { message: String },
     /// The disk or partition that was asked for is not there.
     #[error("{message}")]
     DeviceNotFound { message: String },
@@ -30,6 +42,9 @@ pub enum Error {
     /// A disk refused an operation.
     #[error("{message}")]
     BlockDevice { message: String },
+    /// The data on a disk could not be erased.
+    #[error("{message}")]
+    BlockDeviceErase { message: String },
     /// The disk is protected: outside the allow-list, mounted, in use.
     #[error("{message}")]
     ProtectedDevice { message: String },

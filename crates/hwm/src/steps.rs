@@ -21,9 +21,9 @@ pub struct Offer {
     pub steps: Vec<Step>,
 }
 
-/// One list without duplicates. Every manager that made an offer has a key, if only with an empty list.
+/// One list without duplicates. A manager none of whose offers stays has no key.
 pub fn merge(offers: Vec<Offer>) -> StepMap {
-    let mut merged: StepMap = offers.iter().map(|offer| (offer.manager.clone(), Vec::new())).collect();
+    let mut merged = StepMap::new();
     let mut best: BTreeMap<String, (Reverse<Support>, Reverse<u32>, String)> = BTreeMap::new();
     for offer in &offers {
         for step in &offer.steps {
@@ -39,9 +39,9 @@ pub fn merge(offers: Vec<Offer>) -> StepMap {
             let wins = best.get(&step.step).is_some_and(|(support, priority, manager)| {
                 (support.0, priority.0, manager) == (offer.support, step.priority, &offer.manager)
             });
-            if let (true, Some(list)) = (wins, merged.get_mut(&offer.manager)) {
+            if wins {
                 best.remove(&step.step); // the same manager offering it twice counts once
-                list.push(step);
+                merged.entry(offer.manager.clone()).or_default().push(step);
             }
         }
     }
@@ -76,7 +76,18 @@ mod tests {
             offer("C", 2, vec![step("x", 10)]),
         ]);
         let names = |m: &str| merged[m].iter().map(|s| s.step.as_str()).collect::<Vec<_>>();
-        assert_eq!((names("A"), names("B"), names("C")), (vec!["y", "z"], vec![], vec!["x"]));
+        assert_eq!((names("A"), names("C")), (vec!["y", "z"], vec!["x"]));
+        assert!(!merged.contains_key("B"), "what loses everything is not named");
+    }
+
+    #[test]
+    fn the_winner_is_taken_whole() {
+        let mut vendor = step("x", 5);
+        vendor.reboot_requested = true;
+        let mut generic = step("x", 90);
+        generic.abortable = Some(true);
+        let merged = merge(vec![offer("A", 1, vec![generic]), offer("B", 3, vec![vendor.clone()])]);
+        assert_eq!(merged, StepMap::from([("B".to_owned(), vec![vendor])]));
     }
 
     proptest! {

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use sys::Host;
 use wire::{BootInfo, Cpu, Disk, Interface, Memory, Step, StepKind, SystemVendor};
 
-use super::steps::{self, GenericStep, WriteImage};
-use super::{erase, inventory, root_disk};
+use super::arguments::{WriteImage, only};
+use super::steps::{self, GenericStep};
+use super::{erase, inventory, nvram, pstore, root_disk};
 use crate::deployment::Deployment;
 
 /// The manager that knows every machine a little. Any other is asked before it.
@@ -54,8 +55,18 @@ impl HardwareManager for GenericHardwareManager {
                 json!({ "result": format!("prepare_image: {text}") })
             }
             GenericStep::EraseDevicesMetadata => {
-                steps::only(&call.arguments, &call.step, &[])?;
+                only(&call.arguments, &call.step, &[])?;
                 erase::metadata(cx, &self.deployment.settings())?;
+                Value::Null
+            }
+            GenericStep::ErasePstore => {
+                only(&call.arguments, &call.step, &[])?;
+                pstore::erase(cx)?;
+                Value::Null
+            }
+            GenericStep::CleanUefiNvram => {
+                only(&call.arguments, &call.step, &["match_patterns"])?;
+                nvram::clean(cx, &nvram::patterns(call.arguments.get("match_patterns"))?)?;
                 Value::Null
             }
         }))

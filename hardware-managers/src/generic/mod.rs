@@ -1,5 +1,6 @@
 //! The manager that every machine has: inventory from the kernel, image deployment, erasing, boot entries.
 
+mod arguments;
 pub(crate) mod bootloader;
 mod checksum_file;
 pub(crate) mod deploy;
@@ -9,6 +10,8 @@ mod fixture;
 pub(crate) mod image;
 mod inventory;
 mod manager;
+mod nvram;
+mod pstore;
 pub(crate) mod root_disk;
 mod steps;
 

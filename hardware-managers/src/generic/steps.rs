@@ -1,26 +1,33 @@
-//! The steps of the generic manager: what it advertises, and how the arguments of each are read.
+//! The steps of the generic manager, and what it advertises for each kind.
 //!
-//! The lists name only what is implemented. Names, priorities and keys are API (agent protocol page, 2.4): a change here
-//! is a change of the manager's version.
+//! The lists name only what is implemented, in the order and words of ironic-python-agent 13.0: names, priorities, keys and
+//! the descriptions of arguments are what a conductor stores and shows (agent protocol page, 2.4). A change here is a change
+//! of the manager's version.
 
-use hwm::Error;
-use serde_json::{Map, Value};
-use wire::{ImageInfo, Secret, Step, StepKind};
+use std::collections::BTreeMap;
+
+use wire::{Argument, Step, StepKind};
 
 /// A step of the generic manager, as a closed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GenericStep {
     /// Removes partition tables and signatures from every disk.
     EraseDevicesMetadata,
+    /// Empties the firmware's store of crash records.
+    ErasePstore,
+    /// Deletes firmware boot entries by pattern.
+    CleanUefiNvram,
     /// Writes an image to the root disk.
     WriteImage,
 }
 
 impl GenericStep {
-    /// The step of a name. Any step runs in any kind, as upstream: the advertised lists only say what runs by itself.
+    /// The step of a name. Any step runs in any kind, as upstream: the advertised lists only say what is on offer.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         match name {
             "erase_devices_metadata" => Some(Self::EraseDevicesMetadata),
+            "erase_pstore" => Some(Self::ErasePstore),
+            "clean_uefi_nvram" => Some(Self::CleanUefiNvram),
             "write_image" => Some(Self::WriteImage),
             _ => None,
         }
@@ -29,79 +36,94 @@ impl GenericStep {
 
 /// What is advertised for a kind.
 pub(crate) fn advertised(kind: StepKind) -> Vec<Step> {
-    let step = |name: &str, priority, abortable| Step {
+    match kind {
+        StepKind::Clean => [
+            step("erase_devices_metadata", 99),
+            step("erase_pstore", 0),
+            with_arguments(step("clean_uefi_nvram", 0), &[MATCH_PATTERNS]),
+        ]
+        .map(|step| Step { abortable: Some(true), ..step })
+        .into(),
+        StepKind::Deploy => vec![
+            step("erase_devices_metadata", 0),
+            with_arguments(step("clean_uefi_nvram", 0), &[MATCH_PATTERNS]),
+            step("write_image", 0),
+        ],
+        StepKind::Service => vec![step("write_image", 0)],
+    }
+}
+
+/// Name and description of an argument that may be left out.
+type Optional = (&'static str, &'static str);
+
+const MATCH_PATTERNS: Optional = (
+    "match_patterns",
+    "Json blob contains a list of regex patterns where any UEFI NVRAM entry matching that pattern will be deleted. Default \
+     value is '[\"^HD\\(\", \"shim.*\\.efi\", \"grub.*\\.efi\"]'",
+);
+
+fn step(name: &str, priority: u32) -> Step {
+    Step {
         step: name.into(),
         priority,
         interface: "deploy".into(),
         reboot_requested: false,
-        abortable,
+        abortable: None,
         argsinfo: None,
+    }
+}
+
+fn with_arguments(step: Step, arguments: &[Optional]) -> Step {
+    let argument = |(name, description): &Optional| {
+        ((*name).to_owned(), Argument { description: (*description).into(), required: false })
     };
-    match kind {
-        StepKind::Clean => vec![step("erase_devices_metadata", 99, Some(true))],
-        StepKind::Deploy => vec![step("erase_devices_metadata", 0, None), step("write_image", 0, None)],
-        StepKind::Service => vec![step("write_image", 0, None)],
-    }
-}
-
-/// The arguments of `write_image`.
-#[derive(Debug)]
-pub(crate) struct WriteImage {
-    pub(crate) image_info: ImageInfo,
-    pub(crate) configdrive: Option<Secret>,
-}
-
-impl WriteImage {
-    /// Reads `{"image_info": {...}, "configdrive": text or null}`.
-    pub(crate) fn parse(arguments: &Map<String, Value>) -> Result<Self, Error> {
-        only(arguments, "write_image", &["image_info", "configdrive"])?;
-        let image_info = match arguments.get("image_info") {
-            Some(value) => serde_json::from_value(value.clone())
-                .map_err(|error| invalid(format!("argument image_info of step write_image: {error}")))?,
-            None => return Err(invalid("step write_image needs the argument image_info")),
-        };
-        let configdrive = match arguments.get("configdrive") {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(Secret::new(text.clone())),
-            Some(_) => return Err(invalid("argument configdrive of step write_image is not text")),
-        };
-        Ok(Self { image_info, configdrive })
-    }
-}
-
-/// Refuses arguments that a step does not have, by name.
-pub(crate) fn only(arguments: &Map<String, Value>, step: &str, known: &[&str]) -> Result<(), Error> {
-    let unknown: Vec<&str> =
-        arguments.keys().map(String::as_str).filter(|name| !known.contains(name)).collect();
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let takes =
-        if known.is_empty() { "takes no arguments".into() } else { format!("takes {}", known.join(", ")) };
-    Err(invalid(format!("step {step} {takes}, and was given {}", unknown.join(", "))))
-}
-
-fn invalid(message: impl Into<String>) -> Error {
-    Error::InvalidParameters { message: message.into() }
+    let argsinfo: BTreeMap<String, Argument> = arguments.iter().map(argument).collect();
+    Step { argsinfo: Some(argsinfo), ..step }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
-    fn advertised_lists_are_exactly_these() {
-        let list = |kind| serde_json::to_value(advertised(kind)).unwrap();
-        let step = |name: &str, priority: u32| json!({"step": name, "priority": priority, "interface": "deploy", "reboot_requested": false});
-        let mut erase = step("erase_devices_metadata", 99);
-        erase["abortable"] = json!(true);
-        assert_eq!(list(StepKind::Clean), json!([erase]));
-        assert_eq!(
-            list(StepKind::Deploy),
-            json!([step("erase_devices_metadata", 0), step("write_image", 0)])
-        );
-        assert_eq!(list(StepKind::Service), json!([step("write_image", 0)]));
+    fn advertised_entries_are_exactly_those_of_ironic_python_agent() {
+        let upstream: Value = serde_json::from_str(include_str!("advertised_by_ipa_13.json")).unwrap();
+        for (kind, absent) in [
+            (
+                StepKind::Clean,
+                &[
+                    "erase_devices",
+                    "erase_devices_express",
+                    "delete_configuration",
+                    "create_configuration",
+                    "burnin_cpu",
+                    "burnin_gpu",
+                    "burnin_disk",
+                    "burnin_memory",
+                    "burnin_network",
+                ][..],
+            ),
+            (StepKind::Deploy, &["apply_configuration", "inject_files", "execute_bootc_install"]),
+            (
+                StepKind::Service,
+                &[
+                    "delete_configuration",
+                    "apply_configuration",
+                    "create_configuration",
+                    "burnin_cpu",
+                    "burnin_gpu",
+                    "burnin_memory",
+                    "burnin_network",
+                    "inject_files",
+                    "execute_bootc_install",
+                ],
+            ),
+        ] {
+            let mut wanted = upstream[kind.name()].as_array().unwrap().clone();
+            wanted.retain(|step| !absent.contains(&step["step"].as_str().unwrap()));
+            assert_eq!(serde_json::to_value(advertised(kind)).unwrap(), json!(wanted), "{kind:?}");
+        }
     }
 
     #[test]
@@ -111,36 +133,5 @@ mod tests {
                 assert!(GenericStep::parse(&step.step).is_some(), "{}", step.step);
             }
         }
-    }
-
-    fn parse(value: Value) -> Result<WriteImage, Error> {
-        WriteImage::parse(value.as_object().unwrap())
-    }
-
-    #[test]
-    fn write_image_takes_what_the_conductor_sends() {
-        let read = parse(json!({
-            "image_info": {"id": "d.raw", "urls": ["http://h/d.raw"], "container_format": "bare", "new": 1},
-            "configdrive": null,
-        }))
-        .unwrap();
-        assert_eq!(read.image_info.id, "d.raw");
-        assert!(read.configdrive.is_none());
-    }
-
-    #[test]
-    fn wrong_arguments_are_named() {
-        for (arguments, word) in [
-            (json!({}), "image_info"),
-            (json!({"image_info": {"id": "x", "urls": []}, "force": 1, "speed": 2}), "force, speed"),
-            (json!({"image_info": {"urls": []}}), "id"),
-            (json!({"image_info": {"id": "x", "urls": ["u"]}, "configdrive": {}}), "configdrive"),
-        ] {
-            let error = parse(arguments).unwrap_err();
-            assert!(matches!(error, Error::InvalidParameters { .. }), "{error:?}");
-            assert!(error.to_string().contains(word), "{error}");
-        }
-        let error = only(json!({"x": 1}).as_object().unwrap(), "erase_devices_metadata", &[]).unwrap_err();
-        assert_eq!(error.to_string(), "step erase_devices_metadata takes no arguments, and was given x");
     }
 }

@@ -1,0 +1,103 @@
+//! Reading the arguments of a step: which there may be, which there must be, and of which type.
+
+use hwm::Error;
+use serde_json::{Map, Value};
+use wire::{ImageInfo, Secret};
+
+/// Refuses arguments that a step does not have, by name.
+pub(crate) fn only(arguments: &Map<String, Value>, step: &str, known: &[&str]) -> Result<(), Error> {
+    let unknown: Vec<&str> =
+        arguments.keys().map(String::as_str).filter(|name| !known.contains(name)).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let takes =
+        if known.is_empty() { "takes no arguments".into() } else { format!("takes {}", known.join(", ")) };
+    Err(Error::Arguments { message: format!("step {step} {takes}, and was given {}", unknown.join(", ")) })
+}
+
+/// An argument that must be there; null counts as a value.
+pub(crate) fn required<'a>(
+    arguments: &'a Map<String, Value>,
+    step: &str,
+    name: &str,
+) -> Result<&'a Value, Error> {
+    arguments
+        .get(name)
+        .ok_or_else(|| Error::Arguments { message: format!("step {step} needs the argument {name}") })
+}
+
+/// An argument that makes no sense.
+pub(crate) fn invalid(message: impl Into<String>) -> Error {
+    Error::InvalidParameters { message: message.into() }
+}
+
+/// The arguments of `write_image`.
+#[derive(Debug)]
+pub(crate) struct WriteImage {
+    pub(crate) image_info: ImageInfo,
+    pub(crate) configdrive: Option<Secret>,
+}
+
+impl WriteImage {
+    /// Reads `{"image_info": {...}, "configdrive": text or null}`.
+    pub(crate) fn parse(arguments: &Map<String, Value>) -> Result<Self, Error> {
+        only(arguments, "write_image", &["image_info", "configdrive"])?;
+        let image_info = required(arguments, "write_image", "image_info")?;
+        let image_info = serde_json::from_value(image_info.clone())
+            .map_err(|error| invalid(format!("argument image_info of step write_image: {error}")))?;
+        let configdrive = match arguments.get("configdrive") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(Secret::new(text.clone())),
+            Some(_) => return Err(invalid("argument configdrive of step write_image is not text")),
+        };
+        Ok(Self { image_info, configdrive })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(value: Value) -> Result<WriteImage, Error> {
+        WriteImage::parse(value.as_object().unwrap())
+    }
+
+    #[test]
+    fn write_image_takes_what_the_conductor_sends() {
+        let read = parse(json!({
+            "image_info": {"id": "d.raw", "urls": ["http://h/d.raw"], "container_format": "bare", "new": 1},
+            "configdrive": null,
+        }))
+        .unwrap();
+        assert_eq!(read.image_info.id, "d.raw");
+        assert!(read.configdrive.is_none());
+    }
+
+    #[test]
+    fn missing_and_unknown_arguments_are_named() {
+        for (arguments, word) in [
+            (json!({}), "image_info"),
+            (json!({"image_info": {"id": "x", "urls": []}, "force": 1, "speed": 2}), "force, speed"),
+        ] {
+            let error = parse(arguments).unwrap_err();
+            assert!(matches!(error, Error::Arguments { .. }), "{error:?}");
+            assert!(error.to_string().contains(word), "{error}");
+        }
+        let error = only(json!({"x": 1}).as_object().unwrap(), "erase_devices_metadata", &[]).unwrap_err();
+        assert_eq!(error.to_string(), "step erase_devices_metadata takes no arguments, and was given x");
+    }
+
+    #[test]
+    fn arguments_of_the_wrong_type_are_named() {
+        for (arguments, word) in [
+            (json!({"image_info": {"urls": []}}), "id"),
+            (json!({"image_info": {"id": "x", "urls": ["u"]}, "configdrive": {}}), "configdrive"),
+        ] {
+            let error = parse(arguments).unwrap_err();
+            assert!(matches!(error, Error::InvalidParameters { .. }), "{error:?}");
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+}
