@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use events::Phase;
 
+use crate::compressed::Compression;
 use crate::digest::Algorithm;
 use crate::format::{Detected, Format};
 use crate::qcow2::Qcow2Error;
@@ -148,6 +149,40 @@ pub enum Error {
         /// What the first bytes say.
         detected: Detected,
     },
+    /// What a compressed file holds is no raw disk image.
+    #[error(
+        "the {compression} file holds a {inside} image: only raw images may be compressed, publish the {inside} image as it is"
+    )]
+    Inside {
+        /// The compression around it.
+        compression: Compression,
+        /// What its first bytes say.
+        inside: Detected,
+    },
+    /// A compressed image that does not decompress.
+    #[error("the {compression} image breaks off or is damaged after {offset} bytes of the disk")]
+    Decompress {
+        /// The compression.
+        compression: Compression,
+        /// Bytes of the disk that came out before.
+        offset: u64,
+        /// What the decoder said.
+        #[source]
+        source: io::Error,
+    },
+    /// A compressed image asks for more memory than it may have.
+    #[error(
+        "the {compression} image needs more than {limit} bytes of memory to decompress: compress it with a smaller \
+         window ({advice}), or allow more"
+    )]
+    DecoderMemory {
+        /// The compression.
+        compression: Compression,
+        /// The limit in bytes.
+        limit: u64,
+        /// What to compress with.
+        advice: &'static str,
+    },
     /// A qcow2 image that is refused or damaged.
     #[error("qcow2 image at offset {offset}")]
     Qcow2 {
@@ -233,11 +268,25 @@ impl Error {
             Error::Status { .. } => ErrorKind::Download,
             Error::Answer { .. } | Error::TooLong { .. } => ErrorKind::DownloadFatal,
             Error::AllSources { last, .. } | Error::Unbootable(last) => last.kind(),
-            Error::Format { .. } | Error::Qcow2 { .. } | Error::Empty => ErrorKind::InvalidImage,
+            Error::Format { .. }
+            | Error::Inside { .. }
+            | Error::Decompress { .. }
+            | Error::DecoderMemory { .. }
+            | Error::Qcow2 { .. }
+            | Error::Empty => ErrorKind::InvalidImage,
             Error::TooLarge { .. } => ErrorKind::OutOfSpace,
             Error::Mismatch { .. } => ErrorKind::ChecksumMismatch,
             Error::OpenDisk { .. } | Error::Disk { .. } => ErrorKind::Write,
             Error::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+
+    /// Whether damage in transfer can look like this, so that the digest decides what to tell.
+    pub(crate) fn may_be_damage(&self) -> bool {
+        match self {
+            Error::Qcow2 { source, .. } => source.may_be_damage(),
+            Error::Decompress { .. } | Error::DecoderMemory { .. } => true,
+            _ => false,
         }
     }
 

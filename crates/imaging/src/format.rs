@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::compressed::Compression;
+
 /// The format an image is declared to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -44,8 +46,8 @@ impl FromStr for Format {
 /// How many leading bytes [`Format::detect`] wants to see (fewer only if the image is shorter).
 pub const DETECT_BYTES: usize = 512;
 
-/// (offset, magic, name) of what may not be declared raw. VMDK descriptors are text; LUKS and the compressed formats are
-/// legal disk contents in theory, but never a disk that boots.
+/// (offset, magic, name) of what may not be declared raw. VMDK descriptors are text; LUKS is a legal disk content in
+/// theory, but never a disk that boots.
 const FOREIGN: &[(usize, &[u8], &str)] = &[
     (0, b"QED\0", "qed"),
     (0, b"KDMV", "vmdk"),
@@ -55,10 +57,6 @@ const FOREIGN: &[(usize, &[u8], &str)] = &[
     (0, b"vhdxfile", "vhdx"),
     (0x40, &[0x7f, 0x10, 0xda, 0xbe], "vdi"),
     (0, b"LUKS\xba\xbe", "luks"),
-    (0, &[0x1f, 0x8b, 0x08], "gzip"),
-    (0, &[0x28, 0xb5, 0x2f, 0xfd], "zstd"),
-    (0, &[0xfd, b'7', b'z', b'X', b'Z', 0], "xz"),
-    (0, b"BZh", "bzip2"),
 ];
 
 pub(crate) const QCOW_MAGIC: &[u8] = b"QFI\xfb";
@@ -68,6 +66,8 @@ pub(crate) const QCOW_MAGIC: &[u8] = b"QFI\xfb";
 pub enum Detected {
     /// One of the formats that can be written. Raw is what bears no other format's magic.
     Known(Format),
+    /// A compressed file. The disk inside is written if it is raw.
+    Compressed(Compression),
     /// A format that is refused, by name.
     Foreign(&'static str),
 }
@@ -76,6 +76,7 @@ impl fmt::Display for Detected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Detected::Known(format) => format.fmt(f),
+            Detected::Compressed(compression) => compression.fmt(f),
             Detected::Foreign(name) => f.write_str(name),
         }
     }
@@ -86,6 +87,9 @@ impl Format {
     pub fn detect(head: &[u8]) -> Detected {
         if head.starts_with(QCOW_MAGIC) {
             return Detected::Known(Format::Qcow2);
+        }
+        if let Some(compression) = Compression::detect(head) {
+            return Detected::Compressed(compression);
         }
         FOREIGN
             .iter()

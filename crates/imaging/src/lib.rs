@@ -12,6 +12,7 @@
 
 mod buffer;
 mod cancel;
+mod compressed;
 mod detect;
 mod digest;
 mod error;
@@ -28,6 +29,7 @@ mod source;
 mod write;
 
 pub use cancel::Cancel;
+pub use compressed::Compression;
 pub use detect::detect_format;
 pub use digest::{Algorithm, DigestError, ExpectedDigest};
 pub use error::{Error, ErrorKind};

@@ -65,13 +65,14 @@ pub(crate) enum Piece {
     Zero { offset: u64, length: u64 },
 }
 
-/// The decoder's way to the writer.
-pub(crate) struct Output<'a> {
-    pieces: &'a SyncSender<Piece>,
-    batches: &'a SyncSender<Batch>,
+/// The decoder's way to the writer. The writer goes on as long as one of its clones lives.
+#[derive(Clone)]
+pub(crate) struct Output {
+    pieces: SyncSender<Piece>,
+    batches: SyncSender<Batch>,
 }
 
-impl Output<'_> {
+impl Output {
     pub(crate) fn send(&self, piece: Piece) -> Result<(), Interrupt> {
         self.pieces.send(piece).map_err(|_| Interrupt::HungUp)
     }
@@ -85,9 +86,9 @@ impl Output<'_> {
 /// Takes the published bytes apart into pieces of the disk.
 pub(crate) trait Decoder: Send {
     /// The next bytes of the file. Chunks come in order and without gaps.
-    fn push(&mut self, chunk: &Chunk, out: &Output<'_>) -> Result<(), Interrupt>;
+    fn push(&mut self, chunk: &Chunk, out: &Output) -> Result<(), Interrupt>;
     /// The file ended, after `length` bytes. Says the size of the disk image.
-    fn finish(self: Box<Self>, length: u64, out: &Output<'_>) -> Result<u64, Interrupt>;
+    fn finish(self: Box<Self>, length: u64, out: &Output) -> Result<u64, Interrupt>;
 }
 
 /// What a pass over the whole file found.
@@ -171,7 +172,7 @@ pub(crate) fn stream(
         drop(queue);
         let noted = &damage;
         let decoding = spawn(scope, "image-decode", move || {
-            decode(pass, decoder, &arriving, &Output { pieces: &pieces, batches: &batches }, noted)
+            decode(pass, decoder, &arriving, &Output { pieces, batches }, noted)
         })?;
         let mut result = write(disk, coming, pass);
         for thread in inflating {
@@ -244,7 +245,7 @@ fn decode(
     pass: &Pass<'_>,
     decoder: Box<dyn Decoder + '_>,
     arriving: &Receiver<Message>,
-    out: &Output<'_>,
+    out: &Output,
     damage: &Damage,
 ) -> Result<Passed, Interrupt> {
     let mut hasher = Hasher::new(pass.expected.algorithm());
@@ -254,8 +255,8 @@ fn decode(
     let mut decoder = Some(decoder);
     let sound = |result: Result<(), Interrupt>| match result {
         Ok(()) => Ok(true),
-        Err(Interrupt::Failed(Error::Qcow2 { offset, source })) if source.may_be_damage() => {
-            damage.note(Error::Qcow2 { offset, source });
+        Err(Interrupt::Failed(error)) if error.may_be_damage() => {
+            damage.note(error);
             Ok(false)
         }
         Err(interrupt) => Err(interrupt),

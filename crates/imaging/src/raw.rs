@@ -7,7 +7,7 @@ use crate::pipeline::{Interrupt, Output, Piece};
 const BLOCK: usize = 64 * 1024;
 
 /// Passes one chunk on as data and zero ranges.
-pub(crate) fn push(chunk: &Chunk, out: &Output<'_>) -> Result<(), Interrupt> {
+pub(crate) fn push(chunk: &Chunk, out: &Output) -> Result<(), Interrupt> {
     let bytes = &chunk.bytes;
     let mut run = 0..0;
     let mut run_is_zero = false;
@@ -24,7 +24,7 @@ pub(crate) fn push(chunk: &Chunk, out: &Output<'_>) -> Result<(), Interrupt> {
     if run.is_empty() { Ok(()) } else { emit(chunk, run, run_is_zero, out) }
 }
 
-fn emit(chunk: &Chunk, run: std::ops::Range<usize>, zero: bool, out: &Output<'_>) -> Result<(), Interrupt> {
+fn emit(chunk: &Chunk, run: std::ops::Range<usize>, zero: bool, out: &Output) -> Result<(), Interrupt> {
     let offset = chunk.offset + run.start as u64;
     out.send(if zero {
         Piece::Zero { offset, length: run.len() as u64 }

@@ -16,7 +16,8 @@ pub struct ImageRequest {
     pub sources: Vec<String>,
     /// The digest that the published bytes must have.
     pub digest: ExpectedDigest,
-    /// The declared format. An image that is something else is refused before a byte is written.
+    /// The declared format. An image that is something else is refused before a byte is written. A raw image may come
+    /// compressed by gzip, zstd, xz or bzip2, told by its first bytes; the digest is that of the compressed file.
     pub format: Format,
     /// The complete value of the `Authorization` header, for HTTP sources. It is not sent on to another host.
     pub authorization: Option<wire::Secret>,
@@ -93,6 +94,9 @@ pub struct Transport {
     pub retry_interval: Duration,
     /// Certificate to show to servers that ask for one.
     pub client_certificate: Option<ClientCertificate>,
+    /// Bytes of memory that decompressing an image may take (the window of zstd, the dictionary of xz). An image that
+    /// asks for more is refused.
+    pub decoder_memory: u64,
 }
 
 impl Default for Transport {
@@ -105,6 +109,7 @@ impl Default for Transport {
             attempts: 10,
             retry_interval: Duration::from_secs(10),
             client_certificate: None,
+            decoder_memory: 24 * 1024 * 1024,
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::buffer::{Buffer, CHUNK, Chunk, Pool};
 use crate::cancel::Cancel;
+use crate::compressed::{Compression, Unpack};
 use crate::error::Error;
 use crate::format::{Detected, Format};
 use crate::hold_back::Unverified;
@@ -205,6 +206,9 @@ impl Job<'_> {
             return Err(Error::Empty);
         }
         let detected = Format::detect(first);
+        if let (Format::Raw, Detected::Compressed(compression)) = (self.request.format, detected) {
+            return self.guard_compressed(compression, first, disk);
+        }
         if detected != Detected::Known(self.request.format) {
             return Err(Error::Format { declared: self.request.format, detected });
         }
@@ -228,6 +232,22 @@ impl Job<'_> {
     }
 }
 
+impl Job<'_> {
+    /// A compressed raw image: looks at the disk inside, as far as the first bytes show it.
+    fn guard_compressed(&self, compression: Compression, first: &Buffer, disk: u64) -> Result<Plan, Error> {
+        let memory = self.transport.decoder_memory;
+        let inside = Format::detect(&compression.peek(first, memory)?);
+        if inside != Detected::Known(Format::Raw) {
+            return Err(Error::Inside { compression, inside });
+        }
+        if let Some(image) = compression.least_size(first).filter(|image| *image > disk) {
+            return Err(Error::TooLarge { image, disk });
+        }
+        let decoder = Box::new(Unpack::new(compression, memory, self.cancel.clone()));
+        Ok(Plan { virtual_size: None, compressed: None, lag: 0, decoder })
+    }
+}
+
 /// How an image goes onto the disk.
 struct Plan {
     virtual_size: Option<u64>,
@@ -241,11 +261,11 @@ struct Plan {
 struct Raw;
 
 impl Decoder for Raw {
-    fn push(&mut self, chunk: &Chunk, out: &Output<'_>) -> Result<(), Interrupt> {
+    fn push(&mut self, chunk: &Chunk, out: &Output) -> Result<(), Interrupt> {
         raw::push(chunk, out)
     }
 
-    fn finish(self: Box<Self>, length: u64, _out: &Output<'_>) -> Result<u64, Interrupt> {
+    fn finish(self: Box<Self>, length: u64, _out: &Output) -> Result<u64, Interrupt> {
         Ok(length)
     }
 }

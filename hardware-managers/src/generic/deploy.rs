@@ -151,7 +151,8 @@ fn format(image: &Image, settings: &Settings) -> Result<Format, Error> {
     .map_err(|error| write_error(&error))?;
     match detected {
         Detected::Known(format) if image.formats.contains(&format) => Ok(format),
-        Detected::Known(_) | Detected::Foreign(_) => Err(Error::InvalidImage {
+        Detected::Compressed(_) if image.formats.contains(&Format::Raw) => Ok(Format::Raw),
+        Detected::Known(_) | Detected::Compressed(_) | Detected::Foreign(_) => Err(Error::InvalidImage {
             message: format!("image {} is {detected}, which is not accepted", image.label),
         }),
     }

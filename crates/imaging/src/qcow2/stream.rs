@@ -192,7 +192,7 @@ impl Stream {
         }
     }
 
-    fn send_zeroes(&mut self, out: &Output<'_>) -> Result<(), Interrupt> {
+    fn send_zeroes(&mut self, out: &Output) -> Result<(), Interrupt> {
         for (offset, length) in std::mem::take(&mut self.zeroes.0) {
             out.send(Piece::Zero { offset, length })?;
         }
@@ -200,7 +200,7 @@ impl Stream {
     }
 
     /// Passes on what of a chunk belongs on the disk.
-    fn process(&mut self, chunk: &Chunk, out: &Output<'_>) -> Result<(), Interrupt> {
+    fn process(&mut self, chunk: &Chunk, out: &Output) -> Result<(), Interrupt> {
         for active in std::mem::take(&mut self.active) {
             self.advance(active, chunk, out)?;
         }
@@ -244,7 +244,7 @@ impl Stream {
     }
 
     /// Takes what `chunk` has of `active`; what is not complete then is kept.
-    fn advance(&mut self, active: Active, chunk: &Chunk, out: &Output<'_>) -> Result<(), Interrupt> {
+    fn advance(&mut self, active: Active, chunk: &Chunk, out: &Output) -> Result<(), Interrupt> {
         match active {
             Active::Plain { host, guest, length } => {
                 let count = length.min(chunk.end().saturating_sub(host));
@@ -278,7 +278,7 @@ impl Stream {
     }
 
     /// Adds a compressed cluster to the batch, if it continues it on the disk.
-    fn submit(&mut self, guest: u64, host: u64, input: Input, out: &Output<'_>) -> Result<(), Interrupt> {
+    fn submit(&mut self, guest: u64, host: u64, input: Input, out: &Output) -> Result<(), Interrupt> {
         let too_large = |_| Error::Pipeline("cluster too large");
         let cluster = usize::try_from(self.header.cluster()).map_err(too_large)?;
         let length = usize::try_from(self.header.cluster().min(self.header.virtual_size - guest))
@@ -297,13 +297,13 @@ impl Stream {
         Ok(())
     }
 
-    fn send_batch(&mut self, out: &Output<'_>) -> Result<(), Interrupt> {
+    fn send_batch(&mut self, out: &Output) -> Result<(), Interrupt> {
         self.batch.take().map_or(Ok(()), |batch| out.batch(batch))
     }
 
     /// What is still open when the file has ended: a last cluster that the file does not fill is zero from there on, and
     /// compressed data may end before its last sector does.
-    fn finish_active(&mut self, file: u64, out: &Output<'_>) -> Result<(), Interrupt> {
+    fn finish_active(&mut self, file: u64, out: &Output) -> Result<(), Interrupt> {
         for active in std::mem::take(&mut self.active) {
             match active {
                 Active::Plain { guest, length, .. } if length < self.header.cluster() => {
@@ -336,7 +336,7 @@ fn gather(window: &VecDeque<Chunk>, offset: u64, length: u64) -> Result<Vec<u8>,
 }
 
 impl Decoder for Stream {
-    fn push(&mut self, chunk: &Chunk, out: &Output<'_>) -> Result<(), Interrupt> {
+    fn push(&mut self, chunk: &Chunk, out: &Output) -> Result<(), Interrupt> {
         self.watch(chunk)?;
         let Some(learning) = &mut self.learning else {
             self.send_zeroes(out)?;
@@ -358,7 +358,7 @@ impl Decoder for Stream {
         }
     }
 
-    fn finish(mut self: Box<Self>, length: u64, out: &Output<'_>) -> Result<u64, Interrupt> {
+    fn finish(mut self: Box<Self>, length: u64, out: &Output) -> Result<u64, Interrupt> {
         self.file = Some(length);
         if let Some(learning) = &mut self.learning {
             match &learning.tables {
