@@ -36,6 +36,7 @@ impl Config {
             attempts: self.image_download_connection_retries.saturating_add(1),
             retry_interval: *self.image_download_connection_retry_interval,
             client_certificate: files.map(|(certificate, key)| ClientCertificate { certificate, key }),
+            decoder_memory: u64::from(self.image_decoder_memory.get()) << 20,
         }
     }
 }

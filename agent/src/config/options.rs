@@ -188,4 +188,6 @@ options! {
     boot_interface: Option<String> = None, "DEFAULT", Some("BOOTIF");
     /// The only disks that may be written: names, by-path or serial globs, comma-separated.
     disks: Disks = Disks::default(), "DEFAULT", Some("ferric-disks");
+    /// MiB of memory that unpacking a zstd or xz image may take; images that ask for more are refused.
+    image_decoder_memory: NonZeroU32 = NonZeroU32::MIN.saturating_add(23), "DEFAULT", Some("ferric-image-decoder-memory");
 }
