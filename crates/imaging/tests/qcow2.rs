@@ -32,6 +32,19 @@ fn every_cluster_size_version_and_codec_arrives_with_and_without_ranges() {
 }
 
 #[test]
+fn extended_entries_arrive_with_and_without_ranges() {
+    let raw = disk_image(6 * MIB + 1024, 12);
+    for cluster_bits in [14, 16, 21] {
+        for zstd in [None, Some(true)] {
+            let options = Options { cluster_bits, zstd, compressed: 3, extended: true, ..Options::default() };
+            let file = build(&raw, options);
+            arrives(&Server::new(file.clone()), &file, &raw);
+            arrives(&Server::without_ranges(file.clone()), &file, &raw);
+        }
+    }
+}
+
+#[test]
 fn tables_after_their_data_are_read_first_where_ranges_are_honoured() {
     let raw = disk_image(20 * MIB, 2);
     let file = build(&raw, Options { order: Order::DataFirst, zero_clusters: false, ..Options::default() });
@@ -133,7 +146,6 @@ fn what_is_refused_is_refused_by_its_rule_before_a_write() {
         (with(79, &[4]), "external file"),
         (with(35, &[2]), "encrypted"),
         (with(79, &[2]), "marked corrupt"),
-        (with(79, &[16]), "extended L2"),
         (with(72, &[1]), "unknown incompatible features"),
         (with(7, &[9]), "version 9"),
         (with(104, &[5]), "compression type"),
@@ -222,6 +234,10 @@ fn what_qemu_img_writes_arrives() {
         (&small, "-c -o cluster_size=2M"),
         (&small, "-o preallocation=metadata"),
         (&small, "-o lazy_refcounts=on"),
+        (&large, "-o extended_l2=on"),
+        (&small, "-c -o extended_l2=on"),
+        (&small, "-o extended_l2=on,cluster_size=16k"),
+        (&small, "-S 4k -o extended_l2=on,cluster_size=2M"),
     ] {
         let from = path(if raw.len() == small.len() { "small" } else { "large" });
         let to = path("qcow2");
@@ -251,7 +267,6 @@ fn overlays_and_foreign_formats_of_qemu_img_are_refused() {
     for (arguments, declared, words) in [
         (vec!["create", "-f", "qcow2", "-F", "raw", "-b", &base, &image], Format::Qcow2, "backing file"),
         (vec!["create", "-f", "qcow2", "-o", &external, &image, "1M"], Format::Qcow2, "external file"),
-        (vec!["create", "-f", "qcow2", "-o", "extended_l2=on", &image, "1M"], Format::Qcow2, "extended L2"),
         (vec!["convert", "-O", "vmdk", &base, &image], Format::Raw, "vmdk"),
         (vec!["convert", "-O", "vdi", &base, &image], Format::Raw, "vdi"),
         (vec!["convert", "-O", "vhdx", &base, &image], Format::Raw, "vhdx"),
@@ -278,8 +293,9 @@ fn options() -> impl Strategy<Value = Options> {
         0u64..=10,
         prop_oneof![Just(Order::Natural), Just(Order::DataFirst), any::<u64>().prop_map(Order::Shuffled)],
         any::<bool>(),
+        any::<bool>(),
     )
-        .prop_map(|(version, cluster_bits, zstd, compressed, order, zero_clusters)| Options {
+        .prop_map(|(version, cluster_bits, zstd, compressed, order, zero_clusters, extended)| Options {
             version,
             cluster_bits,
             // Version 2 knows zlib only.
@@ -287,6 +303,7 @@ fn options() -> impl Strategy<Value = Options> {
             compressed,
             order,
             zero_clusters,
+            extended: extended && version == 3 && cluster_bits >= 14,
         })
 }
 

@@ -10,6 +10,11 @@ const EXTERNAL_DATA: u64 = 1 << 2;
 const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
 
+/// Sub-clusters of a cluster, where there are any, as a power of two.
+const SUBCLUSTER_BITS: u32 = 5;
+/// The smallest clusters that may have sub-clusters: those are of 512 bytes then.
+const LEAST_EXTENDED_CLUSTER_BITS: u32 = 14;
+
 /// Bytes of the header of version 2, and the least of version 3.
 const V2_LENGTH: usize = 72;
 const V3_LENGTH: u32 = 104;
@@ -27,6 +32,8 @@ pub(crate) struct Header {
     /// Level-1 entries that the virtual size needs; the table may have more.
     pub(crate) l1_entries: u32,
     pub(crate) codec: Codec,
+    /// Whether level-2 entries are twice as long and say of each 32nd of a cluster whether it is there.
+    pub(crate) extended: bool,
 }
 
 impl Header {
@@ -53,14 +60,15 @@ impl Header {
         if crypt != CRYPT_NONE {
             return Err(Qcow2Error::Encrypted(crypt));
         }
-        let codec = if version == 3 { features(bytes, cluster_bits)? } else { Codec::Zlib };
+        let (codec, extended) =
+            if version == 3 { features(bytes, cluster_bits)? } else { (Codec::Zlib, false) };
         let virtual_size = u64_at(24)?;
         let cluster = 1u64 << cluster_bits;
-        // A level-1 entry maps one level-2 table: cluster/8 entries of one cluster each.
-        let per_l1 = cluster * (cluster / 8);
+        // A level-1 entry maps one level-2 table: a cluster full of entries, of one cluster each.
+        let per_l1 = cluster * (cluster / entry_length(extended));
         let needed = virtual_size.div_ceil(per_l1);
-        let clusters = virtual_size.div_ceil(cluster);
-        if virtual_size == 0 || !virtual_size.is_multiple_of(512) || clusters > u64::from(u32::MAX >> 1) {
+        let grains = virtual_size.div_ceil(1 << grain_bits(cluster_bits, extended));
+        if virtual_size == 0 || !virtual_size.is_multiple_of(512) || grains > u64::from(u32::MAX >> 1) {
             return Err(Qcow2Error::Field { field: "virtual size", value: virtual_size });
         }
         let l1_size = u64::from(u32_at(36)?);
@@ -77,7 +85,7 @@ impl Header {
         }
         let l1_entries = u32::try_from(needed)
             .map_err(|_| Qcow2Error::Field { field: "virtual size", value: virtual_size })?;
-        Ok(Self { version, cluster_bits, virtual_size, l1_offset, l1_entries, codec })
+        Ok(Self { version, cluster_bits, virtual_size, l1_offset, l1_entries, codec, extended })
     }
 
     /// Bytes of a cluster.
@@ -85,9 +93,19 @@ impl Header {
         1 << self.cluster_bits
     }
 
+    /// Bytes of the unit in which clusters are allocated: a cluster, or a sub-cluster of it.
+    pub(crate) fn grain(&self) -> u64 {
+        1 << grain_bits(self.cluster_bits, self.extended)
+    }
+
+    /// Bytes of a level-2 entry.
+    pub(crate) fn l2_entry_length(&self) -> u64 {
+        entry_length(self.extended)
+    }
+
     /// Entries of a level-2 table.
     pub(crate) fn l2_entries(&self) -> u64 {
-        self.cluster() / 8
+        self.cluster() / self.l2_entry_length()
     }
 
     /// Bytes of the disk that one level-2 table maps.
@@ -101,8 +119,16 @@ impl Header {
     }
 }
 
-/// What version 3 adds: feature bits and the compression type.
-fn features(bytes: &[u8], cluster_bits: u32) -> Result<Codec, Qcow2Error> {
+fn entry_length(extended: bool) -> u64 {
+    if extended { 16 } else { 8 }
+}
+
+fn grain_bits(cluster_bits: u32, extended: bool) -> u32 {
+    if extended { cluster_bits - SUBCLUSTER_BITS } else { cluster_bits }
+}
+
+/// What version 3 adds: feature bits and the compression type. Says the codec, and whether level-2 entries are extended.
+fn features(bytes: &[u8], cluster_bits: u32) -> Result<(Codec, bool), Qcow2Error> {
     let truncated = || Qcow2Error::Truncated("header");
     let incompatible = be64(bytes, 72).ok_or_else(truncated)?;
     // Dirty means that reference counts may be wrong; nothing here reads them.
@@ -116,8 +142,12 @@ fn features(bytes: &[u8], cluster_bits: u32) -> Result<Codec, Qcow2Error> {
     if incompatible & EXTERNAL_DATA != 0 {
         return Err(Qcow2Error::ExternalData);
     }
-    if incompatible & EXTENDED_L2 != 0 {
-        return Err(Qcow2Error::ExtendedL2);
+    let extended = incompatible & EXTENDED_L2 != 0;
+    if extended && cluster_bits < LEAST_EXTENDED_CLUSTER_BITS {
+        return Err(Qcow2Error::Field {
+            field: "cluster_bits with extended L2 entries",
+            value: cluster_bits.into(),
+        });
     }
     let length = be32(bytes, 100).ok_or_else(truncated)?;
     if length < V3_LENGTH || !length.is_multiple_of(8) || length > 1 << cluster_bits {
@@ -133,7 +163,7 @@ fn features(bytes: &[u8], cluster_bits: u32) -> Result<Codec, Qcow2Error> {
     if (incompatible & COMPRESSION_TYPE != 0) != (codec != Codec::Zlib) {
         return Err(Qcow2Error::Compression(declared));
     }
-    Ok(codec)
+    Ok((codec, extended))
 }
 
 #[cfg(test)]
@@ -178,7 +208,6 @@ mod tests {
         assert_eq!(with(32, &2u32.to_be_bytes()), Err(E::Encrypted(2)));
         assert_eq!(with(72, &CORRUPT.to_be_bytes()), Err(E::Corrupt));
         assert_eq!(with(72, &EXTERNAL_DATA.to_be_bytes()), Err(E::ExternalData));
-        assert_eq!(with(72, &EXTENDED_L2.to_be_bytes()), Err(E::ExtendedL2));
         assert_eq!(with(72, &(1u64 << 40).to_be_bytes()), Err(E::UnknownFeatures(1 << 40)));
         assert_eq!(with(72, &COMPRESSION_TYPE.to_be_bytes()), Err(E::Compression(0)));
         assert_eq!(with(104, &[1]), Err(E::Compression(1)));
@@ -191,6 +220,19 @@ mod tests {
         {
             assert!(with(offset, &value.to_be_bytes()).is_err(), "{offset} {value}");
         }
+    }
+
+    #[test]
+    fn extended_entries_are_twice_as_long_and_need_clusters_of_16_kib() {
+        let mut bytes = header();
+        bytes[79] = 16;
+        bytes[39] = 40;
+        let header = Header::parse(&bytes).unwrap();
+        assert_eq!((header.l2_entries(), header.l1_entries, header.grain()), (4096, 40, 2048));
+        bytes[39] = 39;
+        assert!(Header::parse(&bytes).is_err(), "the level-1 table is too short now");
+        bytes[23] = 13;
+        assert!(matches!(Header::parse(&bytes), Err(Qcow2Error::Field { .. })));
     }
 
     #[test]

@@ -1,4 +1,6 @@
 //! Which bytes of the file belong where on the disk, in the order of the file. Compact, for it is what grows with an image.
+//!
+//! The disk is counted in grains: clusters, or sub-clusters where an image has them.
 
 use super::Qcow2Error;
 
@@ -9,21 +11,21 @@ const LIMIT: usize = 1024 * 1024;
 /// Set in [`Extent::size`] for a compressed cluster.
 const COMPRESSED: u32 = 1 << 31;
 
-/// Clusters of the disk, or one compressed cluster, and where the file has them.
+/// Grains of the disk, or one compressed cluster, and where the file has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
     /// Offset in the file.
     pub(crate) host: u64,
-    /// First cluster on the disk.
+    /// First grain on the disk.
     pub(crate) guest: u32,
-    /// Clusters; or, with the top bit, bytes of compressed data rounded up to whole sectors, in sectors.
+    /// Grains; or, with the top bit, bytes of compressed data rounded up to whole sectors, in sectors.
     size: u32,
 }
 
 /// What an extent's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// This many clusters as they are.
+    /// This many grains as they are.
     Plain(u32),
     /// One compressed cluster, in this many sectors from the one where it starts.
     Compressed(u32),
@@ -48,20 +50,20 @@ pub(crate) struct Map {
 }
 
 impl Map {
-    /// Adds one cluster. Runs that continue the last one added are joined.
-    pub(crate) fn add(&mut self, host: u64, guest: u32, kind: Kind, cluster: u64) -> Result<(), Qcow2Error> {
+    /// Adds grains of `grain` bytes. Runs that continue the last one added are joined.
+    pub(crate) fn add(&mut self, host: u64, guest: u32, kind: Kind, grain: u64) -> Result<(), Qcow2Error> {
         let size = match kind {
-            Kind::Plain(clusters) => {
+            Kind::Plain(grains) => {
                 if let Some(last) = self.extents.get_mut(self.next..).and_then(<[Extent]>::last_mut)
                     && last.size & COMPRESSED == 0
-                    && last.size + clusters < COMPRESSED
+                    && last.size + grains < COMPRESSED
                     && last.guest.checked_add(last.size) == Some(guest)
-                    && last.host.checked_add(u64::from(last.size) * cluster) == Some(host)
+                    && last.host.checked_add(u64::from(last.size) * grain) == Some(host)
                 {
-                    last.size += clusters;
+                    last.size += grains;
                     return Ok(());
                 }
-                clusters
+                grains
             }
             Kind::Compressed(sectors) => sectors | COMPRESSED,
         };

@@ -36,9 +36,9 @@ pub enum Qcow2Error {
     /// It is marked as corrupt.
     #[error("it is marked corrupt: repair it with qemu-img check -r all")]
     Corrupt,
-    /// It uses sub-clusters.
-    #[error("it uses extended L2 entries: convert it with qemu-img convert -o extended_l2=off")]
-    ExtendedL2,
+    /// The sub-clusters of a cluster contradict each other or its place.
+    #[error("the sub-cluster bitmap {0:#018x} of a table entry contradicts itself or the entry")]
+    Subclusters(u64),
     /// It uses incompatible features that this reader does not know.
     #[error("it uses unknown incompatible features ({0:#x})")]
     UnknownFeatures(u64),

@@ -226,12 +226,12 @@ impl Stream {
     }
 
     fn begin(&self, extent: Extent) -> Active {
-        let cluster = self.header.cluster();
-        let guest = u64::from(extent.guest) * cluster;
+        let grain = self.header.grain();
+        let guest = u64::from(extent.guest) * grain;
         match extent.kind() {
-            Kind::Plain(clusters) => {
+            Kind::Plain(grains) => {
                 // The disk may end inside the last cluster.
-                let length = (u64::from(clusters) * cluster).min(self.header.virtual_size - guest);
+                let length = (u64::from(grains) * grain).min(self.header.virtual_size - guest);
                 Active::Plain { host: extent.host, guest, length }
             }
             Kind::Compressed(sectors) => {

@@ -40,29 +40,84 @@ pub(crate) fn parse_l2(
     let first = index as u64 * header.l2_entries();
     let clusters = header.virtual_size.div_ceil(cluster).saturating_sub(first).min(header.l2_entries());
     for slot in 0..clusters {
-        // A table has cluster/8 entries, so the slot fits any usize.
-        let at = usize::try_from(slot * 8).map_err(|_| Qcow2Error::Truncated("L2 table"))?;
+        // A table is a cluster of entries, so the slot fits any usize.
+        let at = usize::try_from(slot * header.l2_entry_length())
+            .map_err(|_| Qcow2Error::Truncated("L2 table"))?;
         let entry = be64(bytes, at).ok_or(Qcow2Error::Truncated("L2 table"))?;
-        // The header bounds the number of clusters to 31 bits.
-        let guest = u32::try_from(first + slot).map_err(|_| Qcow2Error::TooFragmented("map"))?;
-        let (host, kind) = if entry & COMPRESSED != 0 {
-            compressed(header, entry)
-        } else {
-            match plain(header, entry)? {
-                Some(host) => (host, Kind::Plain(1)),
-                None => {
-                    let offset = u64::from(guest) * cluster;
-                    zero.add(offset, cluster.min(header.virtual_size - offset));
-                    continue;
+        let subclusters = match header.extended {
+            true => Some(Subclusters(be64(bytes, at + 8).ok_or(Qcow2Error::Truncated("L2 table"))?)),
+            false => None,
+        };
+        let offset = (first + slot) * cluster;
+        let mut place = Place { header, file, map: &mut *map, zero: &mut *zero };
+        match (entry & COMPRESSED != 0, subclusters) {
+            (true, Some(subclusters)) if subclusters.0 != 0 => {
+                return Err(Qcow2Error::Subclusters(subclusters.0));
+            }
+            (true, _) => {
+                let (host, kind) = compressed(header, entry);
+                place.add(offset, host, kind)?;
+            }
+            (false, None) => match plain(header, entry)? {
+                Some(host) => place.add(offset, host, Kind::Plain(1))?,
+                None => place.zero(offset, cluster),
+            },
+            (false, Some(subclusters)) => {
+                let host = plain(header, entry)?;
+                for (number, at) in (offset..header.virtual_size.min(offset + cluster))
+                    .step_by(usize::try_from(header.grain()).unwrap_or(usize::MAX))
+                    .enumerate()
+                {
+                    match subclusters.get(number)? {
+                        false => place.zero(at, header.grain()),
+                        true => {
+                            let host = host.ok_or(Qcow2Error::Subclusters(subclusters.0))?;
+                            place.add(at, host + (at - offset), Kind::Plain(1))?;
+                        }
+                    }
                 }
             }
-        };
-        if host == 0 || file.is_some_and(|file| host >= file) {
-            return Err(Qcow2Error::BeyondEnd(host));
         }
-        map.add(host, guest, kind, cluster)?;
     }
     Ok(())
+}
+
+/// Where the entries of a table go.
+struct Place<'t> {
+    header: &'t Header,
+    file: Option<u64>,
+    map: &'t mut Map,
+    zero: &'t mut Zeroes,
+}
+
+impl Place<'_> {
+    /// What is at the disk's `offset` is at `host` in the file.
+    fn add(&mut self, offset: u64, host: u64, kind: Kind) -> Result<(), Qcow2Error> {
+        if host == 0 || self.file.is_some_and(|file| host >= file) {
+            return Err(Qcow2Error::BeyondEnd(host));
+        }
+        let grain = self.header.grain();
+        // The header bounds the number of grains to 31 bits.
+        let guest = u32::try_from(offset / grain).map_err(|_| Qcow2Error::TooFragmented("map"))?;
+        self.map.add(host, guest, kind, grain)
+    }
+
+    /// The disk is zero at `offset`.
+    fn zero(&mut self, offset: u64, length: u64) {
+        self.zero.add(offset, length.min(self.header.virtual_size - offset));
+    }
+}
+
+/// The bitmap of an extended entry: below, which sub-clusters are allocated; above, which read as zeroes.
+#[derive(Clone, Copy)]
+struct Subclusters(u64);
+
+impl Subclusters {
+    /// Whether a sub-cluster has data. One that is neither allocated nor zero would come from a backing file; there is none.
+    fn get(self, number: usize) -> Result<bool, Qcow2Error> {
+        let (allocated, zero) = (self.0 >> number & 1 != 0, self.0 >> (number + 32) & 1 != 0);
+        if allocated && zero { Err(Qcow2Error::Subclusters(self.0)) } else { Ok(allocated) }
+    }
 }
 
 /// Notes the part of the disk as zero that a missing level-2 table stands for.
@@ -73,7 +128,8 @@ pub(crate) fn missing_l2(header: &Header, index: usize, zero: &mut Zeroes) {
 
 fn plain(header: &Header, entry: u64) -> Result<Option<u64>, Qcow2Error> {
     let offset = entry & OFFSET;
-    let zero = if header.version >= 3 { ZERO } else { 0 };
+    // Extended entries have their own way to say zero.
+    let zero = if header.version >= 3 && !header.extended { ZERO } else { 0 };
     if entry & !(OFFSET | COPIED | zero) != 0
         || !offset.is_multiple_of(header.cluster())
         || offset.checked_add(header.cluster()).is_none()
@@ -122,6 +178,7 @@ mod tests {
             l1_offset: 0x30000,
             l1_entries: 1,
             codec: Codec::Zlib,
+            extended: false,
         }
     }
 
@@ -144,6 +201,37 @@ mod tests {
             extents,
             [(0x50000, 0, Kind::Plain(1)), (0x60000, 3, Kind::Plain(1)), (0x70123, 4, Kind::Compressed(3))]
         );
+    }
+
+    /// What an extended entry and its bitmap become: extents (file offset, grain, grains) and zero ranges.
+    type Parsed = (Vec<(u64, u32, Kind)>, Vec<(u64, u64)>);
+
+    fn extended(entry: u64, bitmap: u64) -> Result<Parsed, Qcow2Error> {
+        let header = Header { virtual_size: 65536, extended: true, ..header(3) };
+        let (mut map, mut zero) = (Map::default(), Zeroes::default());
+        parse_l2(&header, 0, &table(&[entry, bitmap]), Some(0x80000), &mut map, &mut zero)?;
+        let extents = std::iter::from_fn(|| map.take_before(u64::MAX));
+        Ok((extents.map(|e| (e.host, e.guest, e.kind())).collect(), zero.0))
+    }
+
+    #[test]
+    fn subclusters_are_data_zero_or_nothing_each_by_itself() {
+        // Allocated: 0, 1, 5. Zero: 2. Neither: the rest.
+        let (extents, zero) = extended(0x50000 | COPIED, 0b10_0011 | 1 << 34).unwrap();
+        assert_eq!(extents, [(0x50000, 0, Kind::Plain(2)), (0x52800, 5, Kind::Plain(1))]);
+        assert_eq!(zero, [(0x1000, 0x1800), (0x3000, 0xd000)]);
+        let (extents, zero) = extended(COMPRESSED | 0x70123, 0).unwrap();
+        assert_eq!((extents, zero), (vec![(0x70123, 0, Kind::Compressed(1))], vec![]));
+        let (extents, zero) = extended(0, 0).unwrap();
+        assert_eq!((extents, zero), (vec![], vec![(0, 65536)]));
+    }
+
+    #[test]
+    fn subclusters_that_contradict_are_refused() {
+        let contradictions = [(0x50000, 1 | 1 << 32), (0, 1), (COMPRESSED | 0x70123, 1), (0x50000 | ZERO, 1)];
+        for (entry, bitmap) in contradictions {
+            assert!(extended(entry, bitmap).is_err(), "{entry:#x} {bitmap:#x}");
+        }
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Options {
     pub order: Order,
     /// Write all-zero clusters as such (flag in version 3, unallocated in 2) and not as data.
     pub zero_clusters: bool,
+    /// Extended level-2 entries: sub-clusters that are zero are so marked or left out.
+    pub extended: bool,
 }
 
 impl Default for Options {
@@ -35,6 +37,7 @@ impl Default for Options {
             compressed: 10,
             order: Order::Natural,
             zero_clusters: true,
+            extended: false,
         }
     }
 }
@@ -66,7 +69,8 @@ fn pack(bytes: &[u8], zstd: bool) -> Vec<u8> {
 /// The qcow2 file for the disk image `raw`, whose length is a multiple of 512.
 pub fn build(raw: &[u8], options: Options) -> Vec<u8> {
     let cluster = 1usize << options.cluster_bits;
-    let per_table = cluster / 8;
+    let entry_length = if options.extended { 16 } else { 8 };
+    let per_table = cluster / entry_length;
     let clusters = raw.len().div_ceil(cluster);
     let tables = clusters.div_ceil(per_table);
     let mut state = 0x9e37_79b9_7f4a_7c15u64 ^ raw.len() as u64;
@@ -79,6 +83,7 @@ pub fn build(raw: &[u8], options: Options) -> Vec<u8> {
     let mut items = vec![Item::L1];
     let mut used = vec![false; tables];
     let mut entries = vec![vec![0u64; per_table]; tables];
+    let mut bitmaps = vec![vec![0u64; per_table]; tables];
     for table in 0..tables {
         let mut data = Vec::new();
         let mut run: Vec<(usize, Vec<u8>)> = Vec::new();
@@ -86,7 +91,10 @@ pub fn build(raw: &[u8], options: Options) -> Vec<u8> {
             let bytes = content(guest);
             if options.zero_clusters && bytes.iter().all(|b| *b == 0) {
                 if options.version == 3 && random(&mut state).is_multiple_of(2) {
-                    entries[table][guest % per_table] = 1;
+                    match options.extended {
+                        true => bitmaps[table][guest % per_table] = u64::MAX << 32,
+                        false => entries[table][guest % per_table] = 1,
+                    }
                     used[table] = true;
                 }
                 continue;
@@ -147,7 +155,11 @@ pub fn build(raw: &[u8], options: Options) -> Vec<u8> {
             }
             Item::Plain(guest) => {
                 entries[guest / per_table][guest % per_table] = offset as u64 | 1 << 63;
-                file.extend(content(guest));
+                let mut bytes = content(guest);
+                if options.extended {
+                    bitmaps[guest / per_table][guest % per_table] = subclusters(&mut bytes, &mut state);
+                }
+                file.extend(bytes);
             }
             Item::Packed(run) => {
                 for (guest, bytes) in run {
@@ -164,7 +176,11 @@ pub fn build(raw: &[u8], options: Options) -> Vec<u8> {
     }
     for (table, offset) in table_offsets.iter().enumerate().filter(|(_, offset)| **offset != 0) {
         for (slot, entry) in entries[table].iter().enumerate() {
-            file[offset + slot * 8..][..8].copy_from_slice(&entry.to_be_bytes());
+            file[offset + slot * entry_length..][..8].copy_from_slice(&entry.to_be_bytes());
+            if options.extended {
+                let bitmap = bitmaps[table][slot].to_be_bytes();
+                file[offset + slot * entry_length + 8..][..8].copy_from_slice(&bitmap);
+            }
         }
     }
     for (table, entry) in l1.iter().enumerate() {
@@ -183,6 +199,24 @@ pub fn build(raw: &[u8], options: Options) -> Vec<u8> {
             file[79] = 8;
             file[104] = 1;
         }
+        if options.extended {
+            file[79] |= 16;
+        }
     }
     file
+}
+
+/// The bitmap of a cluster's sub-clusters. Those that are zero are marked so or left out, and hold garbage in the file.
+fn subclusters(bytes: &mut [u8], state: &mut u64) -> u64 {
+    let length = bytes.len() / 32;
+    let mut bitmap = 0;
+    for (number, part) in bytes.chunks_mut(length).enumerate() {
+        if part.iter().any(|b| *b != 0) {
+            bitmap |= 1 << number;
+        } else {
+            part.fill(0xee);
+            bitmap |= (random(state) & 1) << (number + 32);
+        }
+    }
+    bitmap
 }
