@@ -1,0 +1,67 @@
+"""Facts of the machine that a transcript was recorded on, for comparing it with one that was recorded elsewhere.
+
+Only what the inventory says of the host's processor, memory, firmware and network card is blurred, and only to its type and
+form; on one machine nothing is.
+"""
+
+import re
+
+# Paths inside an inventory; `*` is any item of a list.
+PATHS = (
+    ("cpu", "model_name"),
+    ("cpu", "frequency"),
+    ("cpu", "count"),
+    ("cpu", "socket_count"),
+    ("cpu", "flags"),
+    ("memory", "total"),
+    ("memory", "physical_mb"),
+    ("system_vendor", "product_name"),
+    ("system_vendor", "serial_number"),
+    ("system_vendor", "manufacturer"),
+    ("system_vendor", "firmware", "vendor"),
+    ("system_vendor", "firmware", "version"),
+    ("system_vendor", "firmware", "build_date"),
+    ("interfaces", "*", "vendor"),
+    ("interfaces", "*", "product"),
+    ("interfaces", "*", "pci_address"),
+    ("disks", "*", "by_path"),
+)
+NUMBER = re.compile(r"^\d+\.\d{4}$")
+
+
+def form(value):
+    """A value's type and form."""
+    if isinstance(value, list):
+        return [form(item) for item in value[:1]]
+    if isinstance(value, str):
+        return "<number as text>" if NUMBER.match(value) else "<text>"
+    return value if value is None else f"<{type(value).__name__}>"
+
+
+def _at(value, path):
+    if not path:
+        return form(value)
+    name, rest = path[0], path[1:]
+    if name == "*" and isinstance(value, list):
+        return [_at(item, rest) for item in value]
+    if isinstance(value, dict) and name in value:
+        return {key: _at(item, rest) if key == name else item for key, item in value.items()}
+    return value
+
+
+def inventory(value):
+    """An inventory without the host's facts."""
+    for path in PATHS:
+        value = _at(value, path)
+    return value
+
+
+def _blur(value):
+    if isinstance(value, dict):
+        return {key: inventory(item) if key == "inventory" else _blur(item) for key, item in value.items()}
+    return [_blur(item) for item in value] if isinstance(value, list) else value
+
+
+def blur(records):
+    """Records with every inventory blurred."""
+    return [_blur(record) for record in records]

@@ -1,0 +1,59 @@
+"""Compares the two transcripts of one scenario, or of every scenario that two directories have in common."""
+
+import align
+import difference
+import hostfacts
+import normalise
+import transcript
+
+# A conductor's own words are alike by nature; the order of keys counts in what the agent says.
+AGENT_SPEAKS = {"ironic->agent": "response", "agent->ironic": "request"}
+
+
+def differences(ipa, ferric, same_machine=True):
+    """Yields `(where, Difference)`, and at last the number of exchanges as `(None, count)`."""
+    count = 0
+    ipa_records, ferric_records = normalise.records(ipa.records), normalise.records(ferric.records)
+    if not same_machine:
+        ipa_records, ferric_records = hostfacts.blur(ipa_records), hostfacts.blur(ferric_records)
+    for pair in align.pairs(ipa_records, ferric_records):
+        count += 1
+        if pair.ipa is None:
+            yield pair.where, difference.Difference("", "extra", None, pair.ferric)
+        elif pair.ferric is None:
+            yield pair.where, difference.Difference("", "missing", pair.ipa, None)
+        else:
+            for found in difference.compare(pair.ipa, pair.ferric):
+                if found.kind == "order" and "headers" in found.path:
+                    continue  # HTTP gives the order of different headers no meaning
+                yield pair.where, found
+    for found in _verdicts(ipa.result, ferric.result):
+        yield "verdict", found
+    yield None, count
+
+
+def _verdicts(ipa, ferric):
+    """The harness's word on the scenario: whether it passed, and the state in which the node ended."""
+    def view(result):
+        phases = (result or {}).get("phases") or [{}]
+        return {"passed": (result or {}).get("ok"), "last state": phases[-1].get("state")}
+
+    return difference.compare(view(ipa), view(ferric)) if ipa and ferric else []
+
+
+def directories(ipa_dir, ferric_dir, names, rules, outcome, same_machine=True):
+    """Compares all scenarios that both sides have, or those named, into `outcome`."""
+    ipa, ferric = transcript.directory(ipa_dir), transcript.directory(ferric_dir)
+    for name in names or sorted(set(ipa) & set(ferric)):
+        for side, found in (("IPA", ipa), ("Ferric", ferric)):
+            if name not in found:
+                outcome.complaints.append(f"scenario {name} has no transcript of {side}")
+        if name not in ipa or name not in ferric:
+            continue
+        pair = transcript.read(ipa[name]), transcript.read(ferric[name])
+        for where, found in differences(*pair, same_machine=same_machine):
+            if where is None:
+                outcome.compared[name] = found
+            else:
+                outcome.add(name, where, found, rules.explain(name, where, found))
+    return outcome

@@ -1,0 +1,64 @@
+import unittest
+
+from tests import support
+
+import align
+import normalise
+
+ID = "12345678-1234-4234-8234-12345678901"
+
+
+def pairs(ipa, ferric):
+    return list(align.pairs(normalise.records(ipa), normalise.records(ferric)))
+
+
+def unequal(ipa, ferric):
+    return [pair.where for pair in pairs(ipa, ferric) if pair.ipa != pair.ferric]
+
+
+class Align(unittest.TestCase):
+    def setUp(self):
+        self.steps = support.result(ID + "1")
+        self.running = support.result(ID + "2", "execute_clean_step", "RUNNING")
+        self.done = support.result(ID + "2", "execute_clean_step")
+        self.start = [support.boot(), support.lookup(), support.heartbeat(), support.command(self.steps)]
+
+    def test_number_of_polls_and_heartbeats_is_free(self):
+        step = support.command(self.running, "clean.execute_clean_step")
+        few = self.start + [step, support.poll(self.steps, self.done)]
+        many = self.start + [
+            step, support.poll(self.steps, self.running), support.heartbeat(), support.poll(self.steps, self.running),
+            support.heartbeat(), support.poll(self.steps, self.done),
+        ]
+        self.assertEqual(unequal(few, many), [])
+
+    def test_the_poll_that_the_conductor_acted_on_is_compared(self):
+        step = support.command(self.running, "clean.execute_clean_step")
+        failed = support.result(ID + "2", "execute_clean_step", "FAILED")
+        self.assertEqual(
+            unequal(self.start + [step, support.poll(self.steps, self.done)], self.start + [step, support.poll(self.steps, failed)]),
+            ["boot 1: poll after 2 commands"],
+        )
+
+    def test_a_poll_that_alters_an_earlier_answer_is_seen(self):
+        other = support.result(ID + "1", value={})
+        self.assertEqual(unequal(self.start + [support.poll(self.steps)], self.start + [support.poll(other)]), ["boot 1: poll after 1 commands"])
+
+    def test_a_missing_command_is_one_pair_without_a_partner(self):
+        more = self.start + [support.command(support.result(ID + "3", "sync"), "standby.sync")]
+        self.assertEqual([(pair.where, pair.ferric) for pair in pairs(more, self.start) if pair.ferric is None], [("boot 1: command standby.sync", None)])
+
+    def test_a_heartbeat_that_differs_from_the_others_is_seen(self):
+        odd = self.start + [support.heartbeat(agent_status="end")]
+        self.assertEqual(unequal(self.start, odd), ["boot 1: heartbeat"])
+
+    def test_a_lookup_that_was_repeated_does_not_count(self):
+        again = [self.start[0], support.lookup(status=404)] + self.start[1:]
+        self.assertEqual(unequal(self.start, again), [])
+
+    def test_a_lookup_that_failed_for_good_does(self):
+        self.assertEqual(unequal(self.start[:2], [self.start[0], support.lookup(status=404)]), ["boot 1: lookup"])
+
+    def test_boots_are_kept_apart(self):
+        self.assertEqual(unequal(self.start, self.start + self.start), [
+            "boot 2: machine boot ramdisk", "boot 2: lookup", "boot 2: command clean.get_clean_steps", "boot 2: heartbeat"])

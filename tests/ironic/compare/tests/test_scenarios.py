@@ -1,0 +1,84 @@
+import contextlib
+import io
+import json
+import pathlib
+import tempfile
+import unittest
+
+from tests import support
+
+import certificate
+import expected
+import hostfacts
+import report
+import scenarios
+
+RUN = [support.boot(), support.lookup(), support.heartbeat(), support.command(support.result("12345678-1234-4234-8234-123456789012"))]
+
+
+class Scenarios(unittest.TestCase):
+    def outcome(self, ipa, ferric, rules=(), ferric_result=None):
+        with tempfile.TemporaryDirectory() as folder:
+            for side, records, result in (("ipa", ipa, {"ok": True}), ("ferric", ferric, ferric_result or {"ok": True})):
+                path = pathlib.Path(folder, side)
+                path.mkdir()
+                (path / "x.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+                (path / "x.result.json").write_text(json.dumps(result))
+            return scenarios.directories(f"{folder}/ipa", f"{folder}/ferric", [], expected.Expected(list(rules)), report.Outcome())
+
+    def test_the_same_is_clean(self):
+        outcome = self.outcome(RUN, RUN)
+        self.assertTrue(outcome.clean)
+        self.assertEqual(outcome.compared, {"x": 4})
+
+    def test_a_difference_says_where_and_what(self):
+        other = RUN[:-1] + [support.command(support.result("12345678-1234-4234-8234-123456789012", status="FAILED"))]
+        text = self.outcome(RUN, other).text()
+        for words in ("x / boot 1: command clean.get_clean_steps", "response.body.command_status differs", '"SUCCEEDED"', '"FAILED"'):
+            self.assertIn(words, text)
+
+    def test_a_scenario_that_failed_for_one_differs(self):
+        self.assertEqual([where for _, where, _ in self.outcome(RUN, RUN, ferric_result={"ok": False}).open], ["verdict"])
+
+    def test_order_of_headers_is_free(self):
+        def with_headers(*names):
+            return [RUN[0], {**RUN[1], "req_headers": {name: "x" for name in names}}]
+
+        self.assertTrue(self.outcome(with_headers("a", "b"), with_headers("B", "A")).clean)
+
+    def test_a_missing_scenario_is_a_complaint(self):
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+            outcome = scenarios.directories(folder, folder, ["inspect"], expected.Expected([]), report.Outcome())
+        self.assertEqual(len(outcome.complaints), 2)
+
+
+class Pieces(unittest.TestCase):
+    def test_facts_of_the_host_are_blurred_to_their_form(self):
+        inventory = {"cpu": {"model_name": "EPYC", "frequency": "2450.0000", "count": 2, "architecture": "x86_64"}, "memory": {"total": 5}}
+        self.assertEqual(hostfacts.inventory(inventory), {
+            "cpu": {"model_name": "<text>", "frequency": "<number as text>", "count": "<int>", "architecture": "x86_64"},
+            "memory": {"total": "<int>"}})
+        self.assertEqual(hostfacts.inventory(hostfacts.inventory(inventory))["cpu"]["architecture"], "x86_64")
+
+    def test_a_certificate_says_what_matters(self):
+        text = """Certificate:
+    Data:
+        Version: 3 (0x2)
+        Signature Algorithm: ecdsa-with-SHA384
+        Issuer: CN=node
+        Validity
+            Not Before: Nov 20 20:27:43 2026 GMT
+            Not After : Dec 20 21:27:43 2026 GMT
+        Subject: CN=node
+                NIST CURVE: P-384
+        X509v3 extensions:
+            X509v3 Subject Alternative Name: critical
+                IP Address:192.0.2.7
+            X509v3 Subject Key Identifier: 
+                AB:CD
+    Signature Algorithm: ecdsa-with-SHA384
+"""
+        self.assertEqual(
+            certificate.from_text(text, 1795210063),
+            "<certificate v3; P-384; ecdsa-with-SHA384; subject CN; self-issued; valid since 60 min; valid for 721 h; "
+            "X509v3 Subject Alternative Name critical IP Address:192.0.2.7; X509v3 Subject Key Identifier (of the key)>")
