@@ -1,10 +1,10 @@
 # What one does with this repository. Each target is a script in scripts/, which says more.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint clean
+.PHONY: help setup build demo test test-ironic lint clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 setup: ## install the Debian packages and the Rust target that are missing
 	@scripts/setup.sh
@@ -22,6 +22,9 @@ test: ## every test: units, loop devices, virtual machines
 	@scripts/setup.sh
 	@scripts/build.sh
 	@scripts/test.sh
+
+test-ironic: ## a real Ironic drives the agent; IRONIC=39.0.0 SCENARIOS="inspect rescue" AGENT=ipa narrow it down
+	@IRONIC="$(IRONIC)" SCENARIOS="$(SCENARIOS)" AGENT="$(AGENT)" scripts/test-ironic.sh
 
 lint: ## format, clippy, licenses and banned dependencies
 	@scripts/setup.sh build

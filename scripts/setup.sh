@@ -3,6 +3,7 @@
 #
 #   setup.sh          everything: building, virtual machines, the Debian image
 #   setup.sh build    only what building needs
+#   setup.sh ironic   what building and the tests against a real Ironic need
 #
 # Says nothing and does nothing where all is there. Without root it goes through sudo.
 . "$(dirname "$0")/lib.sh"
@@ -20,8 +21,19 @@ everything=(
     "grub-common grub-pc-bin:the BIOS boot loader of the disk image"
     "zstd kmod fdisk cpio genisoimage:second opinions on what was built"
 )
+ironic=(
+    "python3-venv:virtual environments for the releases of Ironic"
+    "iproute2 openssl:the network between Ironic and the machine, and a certificate for it"
+    "gdisk fdisk e2fsprogs qemu-utils genisoimage busybox-static:the images that Ironic deploys, and looking into the disk"
+    "parted dosfstools lshw hdparm nvme-cli mdadm pciutils psmisc:programs that ironic-python-agent calls"
+)
 wanted=("${build[@]}")
-[ "${1:-}" = build ] || wanted+=("${everything[@]}")
+case ${1:-} in
+    "") wanted+=("${everything[@]}" "${ironic[@]}") ;;
+    ironic) wanted+=("${ironic[@]}") ;;
+    build) ;;
+    *) die "setup.sh knows no set named $1" ;;
+esac
 [ "$(id -u)" = 0 ] || [ "${1:-}" = build ] || wanted+=("uidmap:so that mmdebstrap needs no root")
 . /etc/os-release
 [ "${ID:-}" = debian ] || [ "${1:-}" = build ] ||
