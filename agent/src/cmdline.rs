@@ -3,7 +3,16 @@
 //! Source: ironic-python-agent `utils.py` (agent protocol page, 5.3): words are split at white space, only those with `=`
 //! count, there is no quoting and no decoding. Bare words are kept apart for questions such as "is `quiet` set".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who gave a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The boot loader.
+    Kernel,
+    /// The parameter file of virtual media.
+    VirtualMedia,
+}
 
 /// A parsed command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,6 +20,7 @@ pub struct Cmdline {
     values: BTreeMap<String, String>,
     flags: Vec<String>,
     repeated: Vec<(String, String)>,
+    from_media: BTreeSet<String>,
 }
 
 impl Cmdline {
@@ -27,6 +37,21 @@ impl Cmdline {
             }
         }
         parsed
+    }
+
+    /// Lets the values of a parameter file go before those that are there.
+    pub fn override_with(&mut self, parameters: &Self) {
+        for (key, value) in &parameters.values {
+            self.values.insert(key.clone(), value.clone());
+            self.repeated.retain(|(old, _)| old != key);
+            self.from_media.insert(key.clone());
+        }
+        self.repeated.extend(parameters.repeated.iter().cloned());
+    }
+
+    /// Who gave a key's value.
+    pub fn source(&self, key: &str) -> Source {
+        if self.from_media.contains(key) { Source::VirtualMedia } else { Source::Kernel }
     }
 
     /// The last value of a key. An empty value counts as given.
@@ -64,5 +89,15 @@ mod tests {
         assert_eq!(cmdline.get("quiet"), None);
         assert!(cmdline.has_flag("quiet"));
         assert_eq!(cmdline.all("console").collect::<Vec<_>>(), ["tty0", "ttyS0,115200"]);
+    }
+
+    #[test]
+    fn a_parameter_file_replaces_values_whole_and_leaves_the_rest() {
+        let mut cmdline = Cmdline::parse("quiet a=1 ip=eth0:dhcp ip=eth1:dhcp b=2");
+        cmdline.override_with(&Cmdline::parse("ip=off\na=9\nverbose\n"));
+        assert_eq!((cmdline.get("a"), cmdline.get("b")), (Some("9"), Some("2")));
+        assert_eq!(cmdline.all("ip").collect::<Vec<_>>(), ["off"]);
+        assert_eq!((cmdline.source("a"), cmdline.source("b")), (Source::VirtualMedia, Source::Kernel));
+        assert!(cmdline.has_flag("quiet") && !cmdline.has_flag("verbose"));
     }
 }

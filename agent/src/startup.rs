@@ -139,7 +139,7 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error>
                 callback_url,
                 token: token.get(),
                 certificate: door.certificate,
-                request_timeout: *config.http_request_timeout,
+                request_timeout: **config.http_request_timeout,
             };
             let timeout = Duration::from_secs(reply.config.heartbeat_timeout.max(1));
             run_heartbeats(&heartbeater, timeout, &trigger, stop).await;

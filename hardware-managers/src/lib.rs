@@ -17,7 +17,7 @@ pub use deployment::{Choice, ConfigDrive, Deployed, Deployment, InstallBootloade
 pub use generic::GenericHardwareManager;
 pub use generic::image::{Checksum, Image};
 use hwm::HardwareManager;
-pub use settings::{Credentials, Settings};
+pub use settings::{Containers, Credentials, Partitioning, Settings};
 
 /// Every built-in manager, in the order in which equals are asked.
 pub fn builtin(deployment: &Arc<Deployment>) -> Vec<Box<dyn HardwareManager>> {

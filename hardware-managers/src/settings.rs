@@ -1,5 +1,6 @@
 //! What the agent's configuration says to hardware managers. Plain data; the agent fills it and changes it after lookup.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use disk::AllowList;
@@ -25,6 +26,82 @@ pub struct Settings {
     pub disk_wait_delay: Duration,
     /// Whether a deployment goes on when no boot entry can be made and the command does not say.
     pub ignore_bootloader_failure: bool,
+    /// Whether images are written without a look at what they are.
+    pub disable_deep_image_inspection: bool,
+    /// Whether a boot loader may be installed for BIOS.
+    pub enable_bios_bootloader_install: bool,
+    /// Whether a config drive is always written as a new file system.
+    pub config_drive_rebuild: bool,
+    /// Whether disks with a shared file system (VMFS, GPFS, GFS2) are kept from being erased.
+    pub guard_special_filesystems: bool,
+    /// Whether bootc deployments are not offered.
+    pub disable_bootc_deploy: bool,
+    /// Priority of the step `inject_files`, 0 to 99; 0 leaves it out.
+    pub inject_files_priority: u32,
+    /// Sizes and patience for making partitions.
+    pub partitioning: Partitioning,
+    /// Which containers steps may run, and how.
+    pub containers: Containers,
+}
+
+/// How partitions are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partitioning {
+    /// Size of an EFI system partition in MiB.
+    pub efi_system_mib: u32,
+    /// Size of a BIOS boot partition in MiB.
+    pub bios_boot_mib: u32,
+    /// How often to look for a new partition before giving up; at least once.
+    pub detection_attempts: u32,
+    /// How often to ask the kernel to read a new table before giving up; at least once.
+    pub reread_attempts: u32,
+    /// Time between two looks whether a disk is still in use.
+    pub busy_interval: Duration,
+    /// How often to look again before giving up.
+    pub busy_retries: u32,
+}
+
+impl Default for Partitioning {
+    fn default() -> Self {
+        Self {
+            efi_system_mib: 550,
+            bios_boot_mib: 1,
+            detection_attempts: 3,
+            reread_attempts: 10,
+            busy_interval: Duration::from_secs(1),
+            busy_retries: 20,
+        }
+    }
+}
+
+/// What steps may do with containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Containers {
+    /// Whether any image may be run.
+    pub allow_arbitrary: bool,
+    /// The images that may be run otherwise.
+    pub allowed: Vec<String>,
+    /// The file that defines steps.
+    pub steps_file: PathBuf,
+    /// The program: `podman` or `docker`.
+    pub runner: String,
+    /// Its options for `pull`.
+    pub pull_options: Vec<String>,
+    /// Its options for `run`.
+    pub run_options: Vec<String>,
+}
+
+impl Default for Containers {
+    fn default() -> Self {
+        Self {
+            allow_arbitrary: false,
+            allowed: Vec::new(),
+            steps_file: "/etc/ironic-python-agent.d/mysteps.yaml".into(),
+            runner: "podman".into(),
+            pull_options: Vec::new(),
+            run_options: ["--rm", "--network=host"].map(str::to_owned).into(),
+        }
+    }
 }
 
 /// User and password for HTTP basic authentication.
@@ -47,6 +124,14 @@ impl Default for Settings {
             disk_wait_attempts: 10,
             disk_wait_delay: Duration::from_secs(3),
             ignore_bootloader_failure: false,
+            disable_deep_image_inspection: false,
+            enable_bios_bootloader_install: false,
+            config_drive_rebuild: false,
+            guard_special_filesystems: true,
+            disable_bootc_deploy: false,
+            inject_files_priority: 0,
+            partitioning: Partitioning::default(),
+            containers: Containers::default(),
         }
     }
 }

@@ -94,7 +94,12 @@ impl Options {
         set("insecure", self.insecure.then(|| "true".into()));
         set("debug", self.debug.then(|| "true".into()));
         values.extend(self.set.iter().cloned());
-        Overrides { files: self.config_file.clone(), directories: self.config_dir.clone(), values }
+        Overrides {
+            home: std::env::var_os("HOME").map(PathBuf::from),
+            files: self.config_file.clone(),
+            directories: self.config_dir.clone(),
+            values,
+        }
     }
 
     /// The configuration of this machine with these options; the second value holds warnings.

@@ -20,7 +20,7 @@ pub(super) fn show(host: &Host, options: &Options) -> Exit {
     }
     let mut text = String::new();
     for row in config.rows() {
-        text.push_str(&format!("{} = {}  # {}\n", row.name, row.value, row.origin));
+        text.push_str(&format!("{} = {}  # {}\n", row.option.full_name(), row.value, row.origin));
     }
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => Exit::Success,

@@ -140,7 +140,7 @@ pub struct Client {
 
 /// Makes an HTTP client with the configuration's trust anchors, TLS version and time limits.
 pub fn http_client(host: &Host, config: &Config, headers: HeaderMap) -> Result<reqwest::Client, Error> {
-    let limit = *config.http_request_timeout;
+    let limit = **config.http_request_timeout;
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("ferric-agent/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)

@@ -12,22 +12,29 @@ pub(super) struct Entry {
     pub(super) section: String,
     pub(super) key: String,
     pub(super) value: String,
+    /// The line it begins on, from 1.
+    pub(super) line: usize,
 }
 
-/// The files to read, in order. Default files may be missing; named ones may not.
-pub(super) fn paths(
-    host: &Host,
-    overrides: &Overrides,
-    file: &str,
-    directories: &[&str],
-) -> Result<Vec<PathBuf>, Error> {
+const FILE: &str = "ironic-python-agent.conf";
+const DIRECTORY: &str = "ironic-python-agent.conf.d";
+/// Where a ramdisk built for ironic-python-agent has its own: the service there names it with `--config-dir`.
+const RAMDISK_DIRECTORY: &str = "/etc/ironic-python-agent.d";
+
+/// The files to read, in order: those of the user before those of the machine. Default files may be missing; named ones may not.
+pub(super) fn paths(host: &Host, overrides: &Overrides) -> Result<Vec<PathBuf>, Error> {
     let mut paths = overrides.files.clone();
-    if paths.is_empty() && host.path(file).exists() {
-        paths.push(host.path(file));
+    if paths.is_empty() {
+        let home = overrides.home.iter().map(|home| home.join(FILE));
+        let candidates = home.chain([PathBuf::from("/etc").join(FILE)]).map(|path| host.path(path));
+        paths.extend(candidates.into_iter().find(|path| path.exists()));
     }
-    let mut directories: Vec<PathBuf> = directories.iter().map(PathBuf::from).collect();
-    if !overrides.directories.is_empty() {
-        directories = overrides.directories.clone();
+    let mut directories = overrides.directories.clone();
+    if directories.is_empty() {
+        let home = overrides.home.iter().map(|home| home.join(DIRECTORY));
+        let candidates = home.chain([PathBuf::from("/etc").join(DIRECTORY)]);
+        directories.extend(candidates.into_iter().find(|path| host.path(path).exists()));
+        directories.push(RAMDISK_DIRECTORY.into());
     }
     for directory in directories {
         let names =
@@ -56,7 +63,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Entry>, usize> {
         } else {
             let (key, value) = trimmed.split_once(['=', ':']).ok_or(number)?;
             let value = unquoted(value.trim()).to_owned();
-            entries.push(Entry { section: section.clone(), key: key.trim().to_owned(), value });
+            entries.push(Entry { section: section.clone(), key: key.trim().to_owned(), value, line: number });
         }
     }
     Ok(entries)
@@ -82,6 +89,7 @@ mod tests {
         let entries = parse(text).unwrap();
         let shown: Vec<_> = entries.iter().map(|e| format!("{}.{}={}", e.section, e.key, e.value)).collect();
         assert_eq!(shown, ["DEFAULT.api_url=http://a,http://b", "disk_utils.x=y=z"]);
+        assert_eq!(entries.iter().map(|entry| entry.line).collect::<Vec<_>>(), [3, 7]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the configuration says to the hardware managers.
 
-use hardware_managers::{Credentials, Settings};
+use hardware_managers::{Containers, Credentials, Partitioning, Settings};
 use imaging::{ClientCertificate, Transport};
 
 use super::{Config, TlsVersion};
@@ -20,6 +20,36 @@ impl Config {
             disk_wait_attempts: (*self.disk_wait_attempts).max(1),
             disk_wait_delay: *self.disk_wait_delay,
             ignore_bootloader_failure: self.ignore_bootloader_failure.unwrap_or(false),
+            disable_deep_image_inspection: *self.disable_deep_image_inspection,
+            enable_bios_bootloader_install: *self.enable_bios_bootloader_install,
+            config_drive_rebuild: *self.config_drive_rebuild,
+            guard_special_filesystems: *self.guard_special_filesystems,
+            disable_bootc_deploy: *self.disable_bootc_deploy,
+            inject_files_priority: self.inject_files_priority.0,
+            partitioning: self.partitioning(),
+            containers: self.containers(),
+        }
+    }
+
+    fn partitioning(&self) -> Partitioning {
+        Partitioning {
+            efi_system_mib: self.efi_system_partition_size.get(),
+            bios_boot_mib: self.bios_boot_partition_size.get(),
+            detection_attempts: self.partition_detection_attempts.get(),
+            reread_attempts: self.partprobe_attempts.get(),
+            busy_interval: *self.check_device_interval,
+            busy_retries: *self.check_device_max_retries,
+        }
+    }
+
+    fn containers(&self) -> Containers {
+        Containers {
+            allow_arbitrary: *self.container_allow_arbitrary,
+            allowed: self.container_allowed.value.clone(),
+            steps_file: self.container_steps_file.value.clone(),
+            runner: self.container_runner.program().to_owned(),
+            pull_options: self.container_pull_options.value.clone(),
+            run_options: self.container_run_options.value.clone(),
         }
     }
 
@@ -32,7 +62,7 @@ impl Config {
                 TlsVersion::V1_2 => imaging::TlsVersion::Tls12,
                 TlsVersion::V1_3 => imaging::TlsVersion::Tls13,
             },
-            connect_timeout: *self.image_download_connection_timeout,
+            connect_timeout: **self.image_download_connection_timeout,
             attempts: self.image_download_connection_retries.saturating_add(1),
             retry_interval: *self.image_download_connection_retry_interval,
             client_certificate: files.map(|(certificate, key)| ClientCertificate { certificate, key }),
@@ -74,6 +104,16 @@ mod tests {
         config.apply_lookup(&serde_json::from_value(reply).unwrap());
         let after = config.hardware_settings();
         assert_eq!((after.md5_enabled, after.transport.minimum_tls), (false, imaging::TlsVersion::Tls13));
+    }
+
+    #[test]
+    fn the_defaults_of_the_options_are_those_of_the_managers() {
+        let (from_options, own) = (Config::default().hardware_settings(), Settings::default());
+        assert_eq!(from_options.partitioning, own.partitioning);
+        assert_eq!(from_options.containers, own.containers);
+        assert_eq!(from_options.permitted_formats, own.permitted_formats);
+        assert_eq!(from_options.guard_special_filesystems, own.guard_special_filesystems);
+        assert_eq!(from_options.disk_wait_delay, own.disk_wait_delay);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! ONE configuration: every value knows where it came from.
 //!
-//! Precedence, low to high: built-in default, kernel command line, configuration files, command-line flags (and their
-//! environment variables), the conductor's lookup reply. One exception: `ipa-debug` on the kernel command line beats the
-//! files. Source: agent protocol page, 5.2. [`options`] is the table; this file only applies the sources to it.
-//! Environment variables are read by clap in `cli`, and nowhere else.
+//! Precedence, low to high: built-in default, kernel command line (and the parameters of virtual media), configuration
+//! files, command-line flags (and their environment variables), mDNS, the conductor's lookup reply. One exception: `ipa-debug`
+//! on the kernel command line beats the files. Source: agent protocol page, 5.2. [`options`] is the table; this file only
+//! applies the sources to it. Environment variables are read in `cli`, and nowhere else.
 
+mod ciphers;
 mod file;
 mod hardware;
+mod lookup;
+mod nearest;
 mod options;
 mod value;
 
@@ -15,12 +18,15 @@ use std::ops::Deref;
 use std::path::PathBuf;
 
 use sys::Host;
-use wire::AgentConfig;
 
-use crate::cmdline::Cmdline;
+use crate::cmdline::{Cmdline, Source};
 
-pub use options::{Config, OPTIONS, OptionSpec};
-pub use value::{Curve, Protocol, TlsVersion};
+pub use ciphers::{CipherSuite, CipherSuites};
+pub use options::{Config, OPTIONS, OptionSpec, Row};
+pub use value::{
+    ContainerRunner, Curve, FractionalSeconds, MetricsBackend, Priority, Protocol, TimeLimit, TlsVersion,
+    Urls,
+};
 
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +52,19 @@ pub enum Origin {
     Default,
     /// The kernel command line, under this parameter.
     Kernel(&'static str),
+    /// The parameter file of virtual media, under this parameter.
+    VirtualMedia(&'static str),
     /// A configuration file.
-    File(PathBuf),
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
     /// A command-line flag or its environment variable.
     Flag,
+    /// An answer of the local network.
+    Mdns,
     /// The conductor, in its lookup reply.
     Lookup,
 }
@@ -59,8 +74,10 @@ impl fmt::Display for Origin {
         match self {
             Origin::Default => f.write_str("default"),
             Origin::Kernel(parameter) => write!(f, "kernel parameter {parameter}"),
-            Origin::File(path) => write!(f, "file {}", path.display()),
+            Origin::VirtualMedia(parameter) => write!(f, "virtual media parameter {parameter}"),
+            Origin::File { path, line } => write!(f, "file {}:{line}", path.display()),
             Origin::Flag => f.write_str("command line"),
+            Origin::Mdns => f.write_str("mDNS"),
             Origin::Lookup => f.write_str("lookup"),
         }
     }
@@ -99,29 +116,37 @@ pub enum Error {
         expected: &'static str,
     },
     /// A flag names an option that does not exist.
-    #[error("there is no option `{name}`; `ferric-agent config` lists them all")]
+    #[error("there is no option `{name}`{}; `ferric-agent config` lists them all", nearest::question(suggestion.as_deref()))]
     UnknownOption {
         /// The name.
         name: String,
+        /// The name that was meant, perhaps.
+        suggestion: Option<String>,
     },
 }
 
 /// What the command line of the program says about the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
+    /// Where the user's own files lie, before those in `/etc`.
+    pub home: Option<PathBuf>,
     /// Read instead of `/etc/ironic-python-agent.conf`; must exist.
     pub files: Vec<PathBuf>,
     /// Read instead of `/etc/ironic-python-agent.d`.
     pub directories: Vec<PathBuf>,
-    /// Option name and text, in order.
+    /// Option name (`section.name` outside `[DEFAULT]`) and text, in order.
     pub values: Vec<(String, String)>,
 }
 
-const DEFAULT_FILE: &str = "/etc/ironic-python-agent.conf";
-const DEFAULT_DIRECTORIES: [&str; 2] = ["/etc/ironic-python-agent.conf.d", "/etc/ironic-python-agent.d"];
+/// Kernel parameters of the agent that are no options, and who reads them.
+const OTHER_PARAMETERS: [&str; 1] = ["ferric-on-fatal"]; // init
+/// Names that options had earlier: section, name; section and name today.
+const LEGACY: [(&str, &str, &str, &str); 2] =
+    [("ssl", "cert_file", "DEFAULT", "tls_cert_file"), ("ssl", "key_file", "DEFAULT", "tls_key_file")];
 
 impl Config {
-    /// Applies every source that is known before lookup. The second value holds warnings, to be logged once logging is up.
+    /// Applies every source that is known before the network is. The second value holds warnings, to be logged once logging
+    /// is up.
     pub fn load(host: &Host, cmdline: &Cmdline, overrides: &Overrides) -> Result<(Self, Vec<String>), Error> {
         let mut config = Self::default();
         let mut warnings = config.apply_kernel(cmdline)?;
@@ -129,22 +154,51 @@ impl Config {
         if cmdline.get("ipa-debug").is_some() {
             config.apply_kernel_option("debug", cmdline)?;
         }
-        for (name, text) in &overrides.values {
-            if !config.set("DEFAULT", name, text, Origin::Flag)? {
-                return Err(Error::UnknownOption { name: name.clone() });
+        for (full_name, text) in &overrides.values {
+            let (section, name) = full_name.split_once('.').unwrap_or(("DEFAULT", full_name));
+            if !config.set(section, name, text, Origin::Flag)? {
+                let known = OPTIONS.iter().map(OptionSpec::full_name);
+                return Err(Error::UnknownOption {
+                    name: full_name.clone(),
+                    suggestion: nearest::nearest(full_name, known),
+                });
             }
         }
+        // A certificate without its key serves nobody: then the error says what is missing.
+        if config.listen_tls.origin == Origin::Default
+            && let (Some(_), Some(_)) = (&config.tls_cert_file.value, &config.tls_key_file.value)
+        {
+            config.listen_tls = Sourced { value: true, origin: config.tls_cert_file.origin.clone() };
+        }
+        if config.certfile.is_some() != config.keyfile.is_some() {
+            warnings.push("only one of certfile and keyfile is set: no client certificate is used".into());
+        }
+        warnings.extend(config.idle_settings());
         Ok((config, warnings))
+    }
+
+    /// A line for each option that somebody set for nothing.
+    fn idle_settings(&self) -> impl Iterator<Item = String> {
+        let set = self.rows().into_iter().filter(|row| row.origin != Origin::Default);
+        set.filter_map(|row| {
+            let reason = row.option.without_effect?;
+            Some(format!("option {} ({}) changes nothing here: {reason}", row.option.full_name(), row.origin))
+        })
     }
 
     fn apply_kernel(&mut self, cmdline: &Cmdline) -> Result<Vec<String>, Error> {
         let mut warnings = Vec::new();
         for (key, text) in cmdline.iter() {
             let known = OPTIONS.iter().find(|option| option.kernel == Some(key));
-            if let Some(OptionSpec { section, name, kernel: Some(parameter) }) = known {
-                self.set(section, name, text, Origin::Kernel(parameter))?;
-            } else if key.starts_with("ipa-") {
-                warnings.push(format!("kernel parameter {key} is not known to this agent and is ignored"));
+            if let Some(OptionSpec { section, name, kernel: Some(parameter), .. }) = known {
+                self.set(section, name, text, parameter_origin(cmdline, parameter))?;
+            } else if is_ours(key) && !OTHER_PARAMETERS.contains(&key) {
+                let known = OPTIONS.iter().filter_map(|option| option.kernel).chain(OTHER_PARAMETERS);
+                let suggestion = nearest::nearest(key, known.map(str::to_owned));
+                warnings.push(format!(
+                    "kernel parameter {key} is not known to this agent and is ignored{}",
+                    nearest::question(suggestion.as_deref())
+                ));
             }
         }
         Ok(warnings)
@@ -153,7 +207,7 @@ impl Config {
     fn apply_kernel_option(&mut self, name: &str, cmdline: &Cmdline) -> Result<(), Error> {
         for option in OPTIONS.iter().filter(|option| option.name == name) {
             if let Some((parameter, text)) = option.kernel.and_then(|key| Some((key, cmdline.get(key)?))) {
-                self.set(option.section, option.name, text, Origin::Kernel(parameter))?;
+                self.set(option.section, option.name, text, parameter_origin(cmdline, parameter))?;
             }
         }
         Ok(())
@@ -165,40 +219,48 @@ impl Config {
         overrides: &Overrides,
         warnings: &mut Vec<String>,
     ) -> Result<(), Error> {
-        for path in file::paths(host, overrides, DEFAULT_FILE, &DEFAULT_DIRECTORIES)? {
+        for path in file::paths(host, overrides)? {
             let text = std::fs::read_to_string(&path)
                 .map_err(|source| Error::Read { path: path.clone(), source })?;
             for entry in file::parse(&text).map_err(|line| Error::Syntax { path: path.clone(), line })? {
-                if !self.set(&entry.section, &entry.key, &entry.value, Origin::File(path.clone()))? {
-                    let (section, key) = (entry.section, entry.key);
+                let origin = Origin::File { path: path.clone(), line: entry.line };
+                let (section, name) = todays_name(&entry.section, &entry.key);
+                if !self.set(section, name, &entry.value, origin)? {
+                    let known = OPTIONS.iter().filter(|option| option.section == section);
+                    let suggestion = nearest::nearest(name, known.map(|option| option.name.to_owned()));
                     warnings.push(format!(
-                        "{}: option [{section}] {key} is not known to this agent",
-                        path.display()
+                        "{}, line {}: option [{section}] {name} is not known to this agent and is ignored{}",
+                        path.display(),
+                        entry.line,
+                        nearest::question(suggestion.as_deref())
                     ));
                 }
             }
         }
         Ok(())
     }
+}
 
-    /// Applies what the conductor configures at lookup. A value that makes no sense is left out, with a warning in the log.
-    pub fn apply_lookup(&mut self, reply: &AgentConfig) {
-        let text = |flag: Option<bool>| flag.map(|flag| flag.to_string());
-        let bios = reply.enable_bios_bootloader_install.filter(|on| *on); // false never resets it
-        let values = [
-            ("md5_enabled", text(reply.agent_md5_checksum_enable)),
-            ("disable_deep_image_inspection", text(reply.disable_deep_image_inspection)),
-            ("permitted_image_formats", reply.permitted_image_formats.as_ref().map(|list| list.join(","))),
-            ("enable_bios_bootloader_install", text(bios)),
-            ("tls_min_version", reply.tls_min_version.clone().filter(|text| !text.is_empty())),
-        ];
-        for (name, value) in values {
-            let Some(value) = value else { continue };
-            if let Err(error) = self.set("DEFAULT", name, &value, Origin::Lookup) {
-                tracing::warn!(%error, "the conductor's configuration holds a value that is not understood");
-            }
-        }
+fn parameter_origin(cmdline: &Cmdline, parameter: &'static str) -> Origin {
+    match cmdline.source(parameter) {
+        Source::Kernel => Origin::Kernel(parameter),
+        Source::VirtualMedia => Origin::VirtualMedia(parameter),
     }
+}
+
+/// Whether a kernel parameter is meant for an agent.
+fn is_ours(parameter: &str) -> bool {
+    parameter.starts_with("ipa-") || parameter.starts_with("ferric-")
+}
+
+/// Section and name that an option of a file has nowadays. oslo.config takes dashes for underscores.
+fn todays_name<'a>(section: &'a str, key: &'a str) -> (&'a str, &'a str) {
+    if let Some((.., section, name)) = LEGACY.iter().find(|(old, name, ..)| (*old, *name) == (section, key)) {
+        return (section, name);
+    }
+    let dashed =
+        OPTIONS.iter().find(|option| option.section == section && option.name.replace('_', "-") == key);
+    dashed.map_or((section, key), |option| (option.section, option.name))
 }
 
 #[cfg(test)]
@@ -228,7 +290,7 @@ mod tests {
         assert_eq!(config.api_url.origin, Origin::Kernel("ipa-api-url"));
         assert_eq!((*config.listen_port, *config.advertise_port), (2, 5));
         assert_eq!(*config.lookup_timeout, Duration::from_secs(33));
-        assert_eq!(config.lookup_timeout.origin, Origin::File(directory.join("b.conf")));
+        assert_eq!(config.lookup_timeout.origin, Origin::File { path: directory.join("b.conf"), line: 1 });
         assert!(*config.debug, "ipa-debug beats the file");
         assert_eq!(config.http_request_timeout.origin, Origin::Default);
         assert!(warnings.is_empty(), "{warnings:?}");
@@ -259,26 +321,76 @@ mod tests {
     }
 
     #[test]
-    fn lookup_sets_what_it_may_and_nonsense_is_left_out() {
+    fn nearly_right_names_are_suggested() {
+        let (_, warnings) = load("/nonexistent".as_ref(), "ipa-apiurl=http://a ferric-disk=sda", &[]);
+        assert!(warnings[0].ends_with("is ignored; did you mean ferric-disks?"), "{warnings:?}");
+        assert!(warnings[1].ends_with("is ignored; did you mean ipa-api-url?"), "{warnings:?}");
+        let overrides = Overrides { values: vec![("log-file".into(), "x".into())], ..Overrides::default() };
+        let host = sys::fake::host("/nonexistent");
+        let error = Config::load(&host, &Cmdline::default(), &overrides).unwrap_err().to_string();
+        assert!(error.contains("did you mean log_file?"), "{error}");
+    }
+
+    #[test]
+    fn sections_old_names_and_dashes_are_understood_and_what_changes_nothing_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let text = "[ssl]\ncert_file = /c\nkey_file = /k\n[container]\nrunner = docker\nrun-options = --a, --b\n\
+                    [disk_utils]\ndd_block_size = 4M\nnot_there = 1\n";
+        std::fs::create_dir(root.path().join("etc")).unwrap();
+        std::fs::write(root.path().join("etc/ironic-python-agent.conf"), text).unwrap();
+        let (config, warnings) = load(root.path(), "", &[("mdns.use_mdns", "yes")]);
+        assert_eq!(config.tls_cert_file.as_deref(), Some("/c".as_ref()));
+        assert!(*config.listen_tls, "both files present means TLS");
+        assert_eq!(*config.container_runner, ContainerRunner::Docker);
+        assert_eq!(*config.container_run_options, ["--a", "--b"]);
+        assert!(*config.mdns_use);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(
+            warnings[0].contains("line 9") && warnings[0].contains("[disk_utils] not_there"),
+            "{warnings:?}"
+        );
+        assert!(warnings[1].contains("disk_utils.dd_block_size") && warnings[1].contains("changes nothing"));
+    }
+
+    #[test]
+    fn the_users_own_file_goes_before_that_of_the_machine_and_named_ones_before_both() {
+        let root = tempfile::tempdir().unwrap();
+        for (folder, port) in [("etc", 1), ("home", 2), ("named", 3)] {
+            std::fs::create_dir(root.path().join(folder)).unwrap();
+            let file = root.path().join(folder).join("ironic-python-agent.conf");
+            std::fs::write(file, format!("listen_port = {port}\n")).unwrap();
+        }
+        let port = |overrides: Overrides| {
+            let host = sys::fake::host(root.path());
+            *Config::load(&host, &Cmdline::default(), &overrides).unwrap().0.listen_port
+        };
+        let home = Overrides { home: Some("/home".into()), ..Overrides::default() };
+        let named = root.path().join("named/ironic-python-agent.conf");
+        assert_eq!(port(Overrides::default()), 1);
+        assert_eq!(port(home.clone()), 2);
+        assert_eq!(port(Overrides { files: vec![named], ..home }), 3);
+    }
+
+    #[test]
+    fn every_option_takes_its_own_default_back() {
+        // What `ferric-agent config` prints can be put into a file.
         let mut config = Config::default();
-        let reply: AgentConfig = serde_json::from_value(serde_json::json!({
-            "heartbeat_timeout": 300, "agent_md5_checksum_enable": false, "tls_min_version": "9",
-            "permitted_image_formats": ["raw", "iso"], "enable_bios_bootloader_install": false,
-        }))
-        .unwrap();
-        config.apply_lookup(&reply);
-        assert!(!*config.md5_enabled);
-        assert_eq!(config.md5_enabled.origin, Origin::Lookup);
-        assert_eq!(config.tls_min_version.origin, Origin::Default);
-        assert_eq!(config.enable_bios_bootloader_install.origin, Origin::Default);
-        assert_eq!(*config.permitted_image_formats, ["raw", "iso"]);
+        for row in Config::default().rows() {
+            if row.value != "-" && row.value != "(hidden)" {
+                let known = config.set(row.option.section, row.option.name, &row.value, Origin::Flag);
+                assert!(known.unwrap(), "{}", row.option.full_name());
+            }
+        }
+        let rows = |config: &Config| config.rows().into_iter().map(|row| row.value).collect::<Vec<_>>();
+        assert_eq!(rows(&config), rows(&Config::default()));
     }
 
     #[test]
     fn showing_the_configuration_never_shows_a_secret() {
         let (config, _) =
             load("/nonexistent".as_ref(), "ipa-agent-token=hunter2", &[("image_server_password", "pw9")]);
-        let text: String = config.rows().iter().map(|row| format!("{} {}\n", row.name, row.value)).collect();
+        let text: String =
+            config.rows().iter().map(|row| format!("{} {}\n", row.option.name, row.value)).collect();
         assert!(!text.contains("hunter2") && !text.contains("pw9"), "{text}");
         assert!(!format!("{config:?}").contains("hunter2"));
         assert_eq!(config.rows().len(), OPTIONS.len());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use disk::AllowList;
+use serde_json::Value;
 use wire::{Microversion, Secret};
 
 /// A type that an option can have.
@@ -13,13 +14,31 @@ pub(super) trait OptionValue: Sized {
     const EXPECTED: &'static str;
     /// Reads trimmed text.
     fn parse(text: &str) -> Option<Self>;
+    /// Reads JSON: a text, or a number or truth value that the text would say.
+    fn from_json(value: &Value) -> Option<Self> {
+        match value {
+            Value::String(text) => Self::parse(text.trim()),
+            Value::Bool(_) | Value::Number(_) => Self::parse(&value.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
     /// The value for a person; secrets are hidden.
     fn show(&self) -> String;
 }
 
-/// A comma-separated list of `http(s)://` URLs, without trailing slashes.
+/// A comma-separated list of `http(s)://` URLs, without trailing slashes; or the word `mdns`, until that is resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Urls(pub Vec<String>);
+
+/// The word that stands for "look for it on the local network".
+pub(super) const MDNS: &str = "mdns";
+
+impl Urls {
+    /// Whether the URL is still to be looked for on the local network.
+    pub fn is_mdns(&self) -> bool {
+        self.0 == [MDNS]
+    }
+}
 
 impl std::ops::Deref for Urls {
     type Target = Vec<String>;
@@ -36,8 +55,11 @@ impl PartialEq<Vec<String>> for Urls {
 }
 
 impl OptionValue for Urls {
-    const EXPECTED: &'static str = "a comma-separated list of http:// or https:// URLs";
+    const EXPECTED: &'static str = "a comma-separated list of http:// or https:// URLs, or `mdns`";
     fn parse(text: &str) -> Option<Self> {
+        if text == MDNS {
+            return Some(Self(vec![MDNS.into()]));
+        }
         let parts =
             text.split(',').map(|part| part.trim().trim_end_matches('/')).filter(|part| !part.is_empty());
         let urls: Vec<_> = parts.map(str::to_owned).collect();
@@ -83,6 +105,96 @@ pub enum Curve {
     P256,
     /// NIST P-384.
     P384,
+    /// NIST P-521.
+    P521,
+}
+
+/// Where metrics go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsBackend {
+    /// Nowhere.
+    Noop,
+    /// To a statsd server.
+    Statsd,
+    /// Kept, for whoever asks.
+    Collector,
+}
+
+/// The program that runs containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerRunner {
+    /// `podman`.
+    Podman,
+    /// `docker`.
+    Docker,
+}
+
+impl ContainerRunner {
+    /// The name of the program.
+    pub fn program(self) -> &'static str {
+        match self {
+            ContainerRunner::Podman => "podman",
+            ContainerRunner::Docker => "docker",
+        }
+    }
+}
+
+/// Seconds that may have a fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FractionalSeconds(pub Duration);
+
+impl std::ops::Deref for FractionalSeconds {
+    type Target = Duration;
+
+    fn deref(&self) -> &Duration {
+        &self.0
+    }
+}
+
+impl OptionValue for FractionalSeconds {
+    const EXPECTED: &'static str = "a number of seconds";
+    fn parse(text: &str) -> Option<Self> {
+        Duration::try_from_secs_f64(text.parse().ok()?).ok().map(Self)
+    }
+    fn show(&self) -> String {
+        self.0.as_secs_f64().to_string()
+    }
+}
+
+/// A limit of at least one second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeLimit(pub Duration);
+
+impl std::ops::Deref for TimeLimit {
+    type Target = Duration;
+
+    fn deref(&self) -> &Duration {
+        &self.0
+    }
+}
+
+impl OptionValue for TimeLimit {
+    const EXPECTED: &'static str = "a whole number of seconds from 1 on";
+    fn parse(text: &str) -> Option<Self> {
+        Duration::parse(text).filter(|limit| !limit.is_zero()).map(Self)
+    }
+    fn show(&self) -> String {
+        self.0.show()
+    }
+}
+
+/// The priority of a step: 0 to 99.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Priority(pub u32);
+
+impl OptionValue for Priority {
+    const EXPECTED: &'static str = "a number from 0 to 99";
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|number| *number < 100).map(Self)
+    }
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
 }
 
 /// How the conductor reaches the agent.
@@ -124,7 +236,15 @@ macro_rules! choices {
 }
 
 choices!(TlsVersion, "`1.2` or `1.3`", "1.2" => TlsVersion::V1_2, "1.3" => TlsVersion::V1_3);
-choices!(Curve, "`p256` or `p384`", "p256" => Curve::P256, "p384" => Curve::P384);
+choices!(Curve, "`p256`, `p384` or `p521`", "p256" => Curve::P256, "p384" => Curve::P384, "p521" => Curve::P521);
+choices!(
+    MetricsBackend, "`noop`, `statsd` or `collector`",
+    "noop" => MetricsBackend::Noop, "statsd" => MetricsBackend::Statsd, "collector" => MetricsBackend::Collector
+);
+choices!(
+    ContainerRunner, "`podman` or `docker`",
+    "podman" => ContainerRunner::Podman, "docker" => ContainerRunner::Docker
+);
 choices!(Protocol, "`http` or `https`", "http" => Protocol::Http, "https" => Protocol::Https);
 
 macro_rules! numbers {
@@ -212,6 +332,14 @@ impl OptionValue for Vec<String> {
     fn parse(text: &str) -> Option<Self> {
         Some(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
     }
+    fn from_json(value: &Value) -> Option<Self> {
+        match value {
+            // Not through text: an item may hold a comma.
+            Value::Array(items) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
+            Value::String(text) => Self::parse(text.trim()),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+        }
+    }
     fn show(&self) -> String {
         self.join(",")
     }
@@ -222,6 +350,12 @@ impl<T: OptionValue> OptionValue for Option<T> {
     const EXPECTED: &'static str = T::EXPECTED;
     fn parse(text: &str) -> Option<Self> {
         if text.is_empty() { Some(None) } else { T::parse(text).map(Some) }
+    }
+    fn from_json(value: &Value) -> Option<Self> {
+        match value.as_str() {
+            Some(text) => Self::parse(text.trim()),
+            None => T::from_json(value).map(Some),
+        }
     }
     fn show(&self) -> String {
         self.as_ref().map_or_else(|| "-".into(), OptionValue::show)
@@ -239,7 +373,8 @@ mod tests {
         }
         assert_eq!(bool::parse("2"), None);
         assert_eq!(Urls::parse("http://a:1/, https://b//").unwrap().0, ["http://a:1", "https://b"]);
-        assert_eq!(Urls::parse("mdns"), None);
+        assert!(Urls::parse("mdns").unwrap().is_mdns());
+        assert_eq!(Urls::parse("http://a,mdns"), None);
         assert_eq!(Urls::parse("http://"), None);
         assert_eq!(Vec::<String>::parse("raw, qcow2,,").unwrap(), ["raw", "qcow2"]);
         assert_eq!(<Option<u16>>::parse(""), Some(None));
