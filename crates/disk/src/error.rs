@@ -25,6 +25,9 @@ pub enum Error {
     /// A config drive that can not be decoded or placed.
     #[error("config drive: {reason}")]
     ConfigDrive { reason: String },
+    /// A disk that could not be made to erase itself.
+    #[error("erasing {device}: {reason}")]
+    Erase { device: String, reason: String },
     /// A file system that can not be read.
     #[error("FAT file system: {reason}")]
     Fat { reason: String },

@@ -6,6 +6,7 @@
 //!   [`Target::claim`] makes one, after the safety checks that stand inside it.
 //! - [`table`] reads GPT and MBR, [`fix_gpt`] moves the backup GPT to the end of the disk, [`config_drive`] puts a config
 //!   drive onto a written disk, [`probe`] recognises file systems, [`fat`] reads files of an EFI system partition.
+//! - [`erase`] makes data unreadable; [`wipe_metadata`] only makes a disk look empty.
 //!
 //! Streaming an image onto a disk is `imaging`; boot entries are `boot`.
 
@@ -13,6 +14,7 @@ mod allow;
 mod bus_path;
 pub mod config_drive;
 mod contents;
+pub mod erase;
 mod error;
 pub mod fat;
 mod glob;

@@ -139,6 +139,11 @@ impl Target {
         &self.host_path
     }
 
+    /// The machine.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// Size in bytes, as the device itself says.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes

@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::{CommandLine, Host, Kernel, MountRequest, Output, Power, RunError, Runner};
+use crate::{
+    AtaCommand, CommandLine, Host, Kernel, MountRequest, NvmeCommand, Output, Power, RunError, Runner,
+};
 
 /// A machine rooted in `root`, with a runner that knows no program and a recording kernel.
 pub fn host(root: impl Into<PathBuf>) -> Host {
@@ -136,6 +138,18 @@ impl Kernel for RecordingKernel {
 
     fn flush_buffers(&self, device: &Path) -> io::Result<()> {
         self.record(Call::FlushBuffers(device.into()))
+    }
+
+    fn ata(&self, _: &Path, _: &AtaCommand, _: &mut [u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn nvme_admin(&self, _: &Path, _: &NvmeCommand, _: &mut [u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn nvme_namespace(&self, _: &Path) -> io::Result<u32> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn set_immutable(&self, file: &Path, immutable: bool) -> io::Result<()> {

@@ -4,6 +4,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::{AtaCommand, NvmeCommand};
+
 /// A mount to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountRequest {
@@ -92,6 +94,16 @@ pub trait Kernel: Send + Sync {
     fn delete_partition(&self, device: &Path, number: u32) -> io::Result<()>;
     /// Drops the kernel's buffers of a block device after writing them out.
     fn flush_buffers(&self, device: &Path) -> io::Result<()>;
+    /// Sends a command to an ATA disk; `data` is the sector that it moves, or empty. **Some commands destroy data.**
+    ///
+    /// # Errors
+    /// Also for a device that is no ATA disk.
+    fn ata(&self, device: &Path, command: &AtaCommand, data: &mut [u8]) -> io::Result<()>;
+    /// Sends an admin command to the controller of an NVMe namespace; what it reads goes to `data`. **Some commands
+    /// destroy data.**
+    fn nvme_admin(&self, device: &Path, command: &NvmeCommand, data: &mut [u8]) -> io::Result<()>;
+    /// The number of the namespace behind a block device.
+    fn nvme_namespace(&self, device: &Path) -> io::Result<u32>;
     /// Sets or clears the immutable flag of a file (efivarfs protects its variables with it).
     fn set_immutable(&self, file: &Path, immutable: bool) -> io::Result<()>;
     /// Sets the host name.

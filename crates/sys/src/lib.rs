@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)] // the only crate that may; every block says why it is sound
 
+mod ata;
 mod block;
 pub mod children;
 pub mod console;
@@ -18,12 +19,15 @@ mod linux;
 pub mod memory;
 mod mounted;
 pub mod net;
+mod nvme;
 mod partition;
 pub mod pid1;
 mod runner;
 
+pub use ata::{ATA_SECTOR, AtaCommand, AtaTransfer};
 pub use block::{AlignedBuffer, BlockDevice, DIRECT_ALIGNMENT};
 pub use host::Host;
 pub use kernel::{Kernel, MountRequest, Power};
 pub use mounted::Mounted;
+pub use nvme::NvmeCommand;
 pub use runner::{CommandLine, Output, RunError, Runner, SystemRunner};

@@ -11,7 +11,7 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::reboot::{RebootMode, reboot};
 
-use crate::{Kernel, MountRequest, Power, interfaces, partition};
+use crate::{AtaCommand, Kernel, MountRequest, NvmeCommand, Power, ata, interfaces, nvme, partition};
 
 /// Linux, as this process finds it.
 pub(crate) struct LinuxKernel;
@@ -97,6 +97,21 @@ impl Kernel for LinuxKernel {
         Ok(())
     }
 
+    fn ata(&self, device: &Path, command: &AtaCommand, data: &mut [u8]) -> io::Result<()> {
+        // The kernel lets only writers send what changes a disk.
+        let disk = OpenOptions::new().read(true).write(true).custom_flags(OPEN_FLAGS).open(device)?;
+        ata::send(&disk, command, data)
+    }
+
+    fn nvme_admin(&self, device: &Path, command: &NvmeCommand, data: &mut [u8]) -> io::Result<()> {
+        let disk = OpenOptions::new().read(true).write(true).custom_flags(OPEN_FLAGS).open(device)?;
+        nvme::send(&disk, command, data)
+    }
+
+    fn nvme_namespace(&self, device: &Path) -> io::Result<u32> {
+        nvme::namespace_id(&open_device(device)?)
+    }
+
     fn set_immutable(&self, file: &Path, immutable: bool) -> io::Result<()> {
         let file = File::open(file)?;
         let mut flags: libc::c_long = 0;
@@ -123,9 +138,11 @@ impl Kernel for LinuxKernel {
     }
 }
 
+const OPEN_FLAGS: libc::c_int = libc::O_NONBLOCK | libc::O_CLOEXEC;
+
 /// Opens a block device for an ioctl, without waiting for a medium.
 fn open_device(device: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(device)
+    OpenOptions::new().read(true).custom_flags(OPEN_FLAGS).open(device)
 }
 
 #[cfg(test)]

@@ -56,7 +56,16 @@ impl HardwareManager for GenericHardwareManager {
             }
             GenericStep::EraseDevicesMetadata => {
                 only(&call.arguments, &call.step, &[])?;
-                erase::metadata(cx, &self.deployment.settings())?;
+                erase::metadata::run(cx, &self.deployment.settings())?;
+                Value::Null
+            }
+            GenericStep::EraseDevices => {
+                only(&call.arguments, &call.step, &[])?;
+                erase::devices::run(cx, &self.deployment.settings())?
+            }
+            GenericStep::EraseDevicesExpress => {
+                only(&call.arguments, &call.step, &[])?;
+                erase::express::run(cx, &self.deployment.settings())?;
                 Value::Null
             }
             GenericStep::ErasePstore => {

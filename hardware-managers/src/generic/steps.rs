@@ -11,8 +11,12 @@ use wire::{Argument, Step, StepKind};
 /// A step of the generic manager, as a closed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GenericStep {
+    /// Makes every byte of every disk unreadable.
+    EraseDevices,
     /// Removes partition tables and signatures from every disk.
     EraseDevicesMetadata,
+    /// The quickest of both for each disk.
+    EraseDevicesExpress,
     /// Empties the firmware's store of crash records.
     ErasePstore,
     /// Deletes firmware boot entries by pattern.
@@ -25,7 +29,9 @@ impl GenericStep {
     /// The step of a name. Any step runs in any kind, as upstream: the advertised lists only say what is on offer.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         match name {
+            "erase_devices" => Some(Self::EraseDevices),
             "erase_devices_metadata" => Some(Self::EraseDevicesMetadata),
+            "erase_devices_express" => Some(Self::EraseDevicesExpress),
             "erase_pstore" => Some(Self::ErasePstore),
             "clean_uefi_nvram" => Some(Self::CleanUefiNvram),
             "write_image" => Some(Self::WriteImage),
@@ -38,7 +44,9 @@ impl GenericStep {
 pub(crate) fn advertised(kind: StepKind) -> Vec<Step> {
     match kind {
         StepKind::Clean => [
+            step("erase_devices", 10),
             step("erase_devices_metadata", 99),
+            step("erase_devices_express", 0),
             step("erase_pstore", 0),
             with_arguments(step("clean_uefi_nvram", 0), &[MATCH_PATTERNS]),
         ]
@@ -93,8 +101,6 @@ mod tests {
             (
                 StepKind::Clean,
                 &[
-                    "erase_devices",
-                    "erase_devices_express",
                     "delete_configuration",
                     "create_configuration",
                     "burnin_cpu",

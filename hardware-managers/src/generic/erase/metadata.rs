@@ -1,0 +1,45 @@
+//! The step `erase_devices_metadata`: every disk loses its partition table and the signatures of what lay on it.
+//!
+//! It makes disks look empty; it does not make data unreadable. Source: data plane page, 8.3 and 8.4.
+
+use disk::Target;
+use hwm::{Context, Error};
+
+use super::candidates::{Candidates, ReadOnly, collect};
+use super::options::EraseOptions;
+use super::{cancelled, collected, in_phase};
+use crate::generic::deploy::{announce, reread};
+use crate::settings::Settings;
+
+/// **Wipes partition tables and signatures from every disk** that is neither skipped, nor read-only, nor a member of an
+/// array, nor outside the allow-list. All disks are checked before the first is wiped.
+///
+/// # Errors
+/// `ProtectedDevice` when a disk is in use or holds a file system that other machines share: then nothing was wiped.
+/// `BlockDeviceErase` naming every disk that failed; the others are wiped.
+pub(crate) fn run(cx: &Context, settings: &Settings) -> Result<(), Error> {
+    let options = EraseOptions::read(cx)?;
+    let Candidates { mut targets, .. } = collect(cx, settings, &options, ReadOnly::Leave)?;
+    targets.sort_by(|a, b| b.disk().name.cmp(&a.disk().name));
+    let mut failures = Vec::new();
+    for target in &targets {
+        if cx.is_cancelled() {
+            return Err(cancelled());
+        }
+        if let Err(error) = wipe(cx, target) {
+            failures.push((target.disk().name.clone(), hwm::chain(&error)));
+        }
+    }
+    collected("erasing metadata", &failures)
+}
+
+/// **Wipes one disk**, between the events of its phase.
+pub(super) fn wipe(cx: &Context, target: &Target) -> Result<(), Error> {
+    in_phase(cx, &target.disk().name, || {
+        announce(cx, target, "erasing partition tables and signatures");
+        disk::wipe_metadata(target)
+            .map_err(|error| Error::BlockDeviceErase { message: hwm::chain(&error) })?;
+        reread(cx, target);
+        Ok(())
+    })
+}
