@@ -1,0 +1,151 @@
+//! A client's TLS: whom it trusts, what it shows of itself, which versions and suites it speaks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::verify::{AcceptAny, Anchors, Verifier, Window};
+use crate::{CipherSuites, Clock, Version, provider, system_bundle, versions};
+
+/// A client's certificate, both files PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// How a client speaks TLS.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// Where the system's bundle is looked for: `/` but in tests.
+    pub root: PathBuf,
+    /// PEM file of trust anchors; without it, the system's bundle.
+    pub ca_file: Option<PathBuf>,
+    /// Accept any certificate.
+    pub insecure: bool,
+    /// The oldest version to speak.
+    pub minimum: Version,
+    /// The suites of TLS 1.2; all when none.
+    pub suites: Option<CipherSuites>,
+    /// Shown to servers that ask for it.
+    pub identity: Option<Identity>,
+    /// The time by which certificates are judged.
+    pub clock: Clock,
+    /// Remembers the certificates that were accepted.
+    pub window: Window,
+    /// Accepts a chain that would be good at another time. **Only for asking what time it is**: what such a server says
+    /// counts for nothing until [`Window::holds_at`] agrees.
+    pub at_any_time: bool,
+}
+
+impl Default for ClientSettings {
+    fn default() -> Self {
+        Self {
+            root: "/".into(),
+            ca_file: None,
+            insecure: false,
+            minimum: Version::default(),
+            suites: None,
+            identity: None,
+            clock: Clock::default(),
+            window: Window::default(),
+            at_any_time: false,
+        }
+    }
+}
+
+/// TLS can not be set up as it is wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file is missing or no PEM.
+    #[error("reading {}; the option {option} must name a PEM file", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The option that names it.
+        option: &'static str,
+        /// Why.
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
+    /// A file of trust anchors without any.
+    #[error("{} holds no usable certificate; the option cafile must name a PEM file of trust anchors", path.display())]
+    NoAnchor {
+        /// The file.
+        path: PathBuf,
+    },
+    /// rustls does not take it.
+    #[error("setting up TLS with {what}")]
+    Refused {
+        /// What it does not take.
+        what: String,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+}
+
+/// The rustls configuration of a client. Without trust anchors every https server is refused, in words; an http one is not
+/// touched by that.
+pub fn client_config(settings: &ClientSettings) -> Result<ClientConfig, Error> {
+    let provider = provider(settings.suites.as_ref());
+    let refused = |what: &str| {
+        let what = what.to_owned();
+        move |source| Error::Refused { what, source }
+    };
+    let builder = ClientConfig::builder_with_details(provider.clone(), Arc::new(settings.clock.clone()))
+        .with_protocol_versions(versions(settings.minimum))
+        .map_err(refused("these versions and suites"))?;
+    let builder = if settings.insecure {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
+    } else {
+        let anchors = Arc::new(anchors(settings, &provider)?);
+        settings.window.watch(&anchors);
+        let (window, at_any_time) = (settings.window.clone(), settings.at_any_time);
+        let verifier = Verifier { anchors, provider, window, at_any_time };
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+    };
+    let Some(own) = &settings.identity else { return Ok(builder.with_no_client_auth()) };
+    let chain = certificates(&own.certificate, "certfile")?;
+    let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|source| Error::File {
+        path: own.key.clone(),
+        option: "keyfile",
+        source,
+    })?;
+    let what = format!("the client certificate {}", own.certificate.display());
+    builder.with_client_auth_cert(chain, key).map_err(refused(&what))
+}
+
+fn anchors(settings: &ClientSettings, provider: &Arc<CryptoProvider>) -> Result<Anchors, Error> {
+    let path = settings.ca_file.clone().or_else(|| system_bundle(&settings.root));
+    let Some(path) = path else {
+        return Ok(Anchors { verifier: None, certificates: Vec::new(), source: None });
+    };
+    let certificates = certificates(&path, "cafile")?;
+    let mut roots = RootCertStore::empty();
+    let (added, ignored) = roots.add_parsable_certificates(certificates.iter().cloned());
+    tracing::debug!(path = %path.display(), added, ignored, "trust anchors loaded");
+    if added == 0 {
+        return Err(Error::NoAnchor { path });
+    }
+    let source = Some(path.display().to_string());
+    // It only fails without anchors.
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(|_| Error::NoAnchor { path })?;
+    // The system's authorities sign servers; only a file chosen for this very purpose may hold a server itself.
+    let certificates = if settings.ca_file.is_some() { certificates } else { Vec::new() };
+    Ok(Anchors { verifier: Some(verifier), certificates, source })
+}
+
+fn certificates(path: &Path, option: &'static str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let failed = |source| Error::File { path: path.to_owned(), option, source };
+    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(failed)
+}

@@ -1,0 +1,29 @@
+//! TLS as client and as server: which versions and cipher suites, who is trusted, by which clock, and why a handshake failed.
+//!
+//! - [`ClientSettings`] becomes a rustls configuration: for calls to the conductor and for image downloads alike.
+//! - [`provider`] and [`versions`] are what client and server have in common.
+//! - [`CipherSuites`] reads OpenSSL's cipher lists; [`system_bundle`] finds the system's trust anchors.
+//! - A certificate that is refused becomes a [`Rejection`]: which certificate, which check, which clock, what to do.
+//! - [`Clock`] is the time that certificates are judged by; [`Certificate`] is a certificate as a person reads it.
+//!
+//! Knows nothing of HTTP or of the agent's options beyond their names, which stand in its advice.
+
+mod advice;
+mod certificate;
+mod client;
+mod clock;
+mod rejection;
+mod roots;
+mod suites;
+mod verify;
+mod version;
+
+pub use advice::{advice, find_rejection, find_tls_error};
+pub use certificate::{Certificate, utc};
+pub use client::{ClientSettings, Error, Identity, client_config};
+pub use clock::Clock;
+pub use rejection::{Cause, Rejection};
+pub use roots::{SYSTEM_BUNDLES, system_bundle};
+pub use suites::{CipherSuites, NoSuite, provider};
+pub use verify::Window;
+pub use version::{Version, versions};

@@ -1,0 +1,47 @@
+//! The oldest version of TLS that is spoken.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rustls::SupportedProtocolVersion;
+
+/// The oldest TLS version to speak; older ones than 1.2 do not exist here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    V1_2,
+    /// TLS 1.3 only.
+    V1_3,
+}
+
+impl FromStr for Version {
+    type Err = String;
+
+    /// Accepts `1.2` and `1.3`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "1.2" => Ok(Version::V1_2),
+            "1.3" => Ok(Version::V1_3),
+            _ => Err(format!("unknown TLS version {text:?}: use 1.2 or 1.3")),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Version::V1_2 => "1.2",
+            Version::V1_3 => "1.3",
+        })
+    }
+}
+
+/// The versions that rustls may speak.
+pub fn versions(least: Version) -> &'static [&'static SupportedProtocolVersion] {
+    const ONLY_1_3: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+    match least {
+        Version::V1_2 => rustls::ALL_VERSIONS,
+        Version::V1_3 => ONLY_1_3,
+    }
+}
