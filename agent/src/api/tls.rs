@@ -62,8 +62,7 @@ pub fn generate(
 ) -> Result<Certificate, TlsError> {
     let key = KeyPair::generate_for(match curve {
         Curve::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-        // The signature library has no P-521; P-384 is as good to every conductor.
-        Curve::P384 | Curve::P521 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        Curve::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
     })?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();

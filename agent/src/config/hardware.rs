@@ -62,6 +62,7 @@ impl Config {
                 TlsVersion::V1_2 => imaging::TlsVersion::Tls12,
                 TlsVersion::V1_3 => imaging::TlsVersion::Tls13,
             },
+            cipher_suites: self.tls_cipher_suites.value.clone(),
             connect_timeout: **self.image_download_connection_timeout,
             attempts: self.image_download_connection_retries.saturating_add(1),
             retry_interval: *self.image_download_connection_retry_interval,

@@ -59,7 +59,7 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CipherSuite, ContainerRunner};
+    use super::super::ContainerRunner;
     use super::*;
     use serde_json::json;
 
@@ -82,7 +82,8 @@ mod tests {
         assert_eq!(config.enable_bios_bootloader_install.origin, Origin::Default);
         assert_eq!(config.disable_deep_image_inspection.origin, Origin::Default);
         assert_eq!(*config.permitted_image_formats, ["raw", "iso"]);
-        assert_eq!(config.tls_cipher_suites.0, [CipherSuite::RsaAes256]);
+        let suites = config.tls_cipher_suites.as_ref().unwrap();
+        assert_eq!(suites.names().collect::<Vec<_>>(), ["ECDHE-RSA-AES256-GCM-SHA384"]);
     }
 
     #[test]
@@ -96,6 +97,6 @@ mod tests {
         assert_eq!(*config.container_runner, ContainerRunner::Podman, "rkt is not known");
         assert_eq!(*config.container_allowed, ["a/b", "c"]);
         assert_eq!(*config.container_run_options, ["--env=X=1,2"], "a comma in an item stays");
-        assert!(config.tls_cipher_suites.is_all());
+        assert!(config.tls_cipher_suites.is_none());
     }
 }

@@ -5,7 +5,6 @@
 //! on the kernel command line beats the files. Source: agent protocol page, 5.2. [`options`] is the table; this file only
 //! applies the sources to it. Environment variables are read in `cli`, and nowhere else.
 
-mod ciphers;
 mod file;
 mod hardware;
 mod lookup;
@@ -21,7 +20,6 @@ use sys::Host;
 
 use crate::cmdline::{Cmdline, Source};
 
-pub use ciphers::{CipherSuite, CipherSuites};
 pub use options::{Config, OPTIONS, OptionSpec, Row};
 pub use value::{
     ContainerRunner, Curve, FractionalSeconds, MetricsBackend, Priority, Protocol, TimeLimit, TlsVersion,

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
+use tls::CipherSuites;
 use wire::{Microversion, Secret};
 
 use super::value::{Disks, OptionValue, Priority, Urls};
 use super::{
-    CipherSuites, ContainerRunner, Curve, Error, FractionalSeconds, MetricsBackend, Origin, Protocol,
-    Sourced, TimeLimit, TlsVersion,
+    ContainerRunner, Curve, Error, FractionalSeconds, MetricsBackend, Origin, Protocol, Sourced, TimeLimit,
+    TlsVersion,
 };
 
 /// What is fixed about an option.
@@ -182,7 +183,7 @@ options! {
     /// Oldest TLS version, as server and as client.
     tls_min_version: TlsVersion = TlsVersion::V1_2, "DEFAULT", Some("ipa-tls-min-version");
     /// Cipher suites of TLS 1.2, as server and as client, in OpenSSL's words; TLS 1.3 always has all of its own.
-    tls_cipher_suites: CipherSuites = CipherSuites::default(), "DEFAULT", Some("ipa-tls-cipher-suites");
+    tls_cipher_suites: Option<CipherSuites> = None, "DEFAULT", Some("ipa-tls-cipher-suites");
     /// Curve of the generated certificate.
     tls_certificate_curve: Curve = Curve::P384, "DEFAULT", Some("ipa-tls-certificate-curve");
     /// Address told to the conductor; found by the route to it when unset.

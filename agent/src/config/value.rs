@@ -105,8 +105,6 @@ pub enum Curve {
     P256,
     /// NIST P-384.
     P384,
-    /// NIST P-521.
-    P521,
 }
 
 /// Where metrics go.
@@ -236,7 +234,10 @@ macro_rules! choices {
 }
 
 choices!(TlsVersion, "`1.2` or `1.3`", "1.2" => TlsVersion::V1_2, "1.3" => TlsVersion::V1_3);
-choices!(Curve, "`p256`, `p384` or `p521`", "p256" => Curve::P256, "p384" => Curve::P384, "p521" => Curve::P521);
+choices!(
+    Curve, "`p256` or `p384` (`p521`, which ironic-python-agent knows as well, is not in this agent's TLS library)",
+    "p256" => Curve::P256, "p384" => Curve::P384
+);
 choices!(
     MetricsBackend, "`noop`, `statsd` or `collector`",
     "noop" => MetricsBackend::Noop, "statsd" => MetricsBackend::Statsd, "collector" => MetricsBackend::Collector
@@ -314,6 +315,17 @@ impl OptionValue for Secret {
     }
     fn show(&self) -> String {
         "(hidden)".into()
+    }
+}
+
+impl OptionValue for tls::CipherSuites {
+    const EXPECTED: &'static str = "an OpenSSL list that holds at least one suite of TLS 1.2 with ECDHE and AES-GCM or ChaCha20, \
+                                    such as ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+    fn show(&self) -> String {
+        self.names().collect::<Vec<_>>().join(":")
     }
 }
 

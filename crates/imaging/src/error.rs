@@ -46,13 +46,13 @@ pub enum Error {
         reason: String,
     },
     /// TLS could not be set up.
-    #[error("setting up TLS with {}: {reason}", path.display())]
-    Tls {
-        /// The file that was used.
-        path: PathBuf,
-        /// What is wrong, and what to do.
-        reason: String,
-    },
+    #[error("setting up TLS")]
+    Tls(#[source] tls::Error),
+    /// An `https:` source, and nobody to trust.
+    #[error(
+        "the system has no bundle of trusted authorities: give a CA file (option cafile), or allow insecure connections"
+    )]
+    NoTrust,
     /// The HTTP client could not be built.
     #[error("building the HTTP client")]
     Client(#[source] reqwest::Error),
@@ -257,7 +257,7 @@ impl Error {
     /// What callers decide by.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Source { .. } | Error::Tls { .. } | Error::Client(_) => ErrorKind::Request,
+            Error::Source { .. } | Error::Tls(_) | Error::NoTrust | Error::Client(_) => ErrorKind::Request,
             Error::Fetch { .. }
             | Error::Stalled { .. }
             | Error::Cut { .. }
@@ -313,14 +313,7 @@ impl Error {
 
     /// The text with all its causes, on one line.
     pub fn report(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        tls::chain(self)
     }
 
     /// Marks a failure that came after the disk was invalidated.

@@ -38,5 +38,4 @@ pub use qcow2::Qcow2Error;
 pub use request::{ClientCertificate, ImageRequest, Proxies, TlsVersion, Transport, Written};
 pub use sink::{BlockSink, DeviceSink, MemorySink, NullSink};
 pub use small::fetch_small;
-pub use source::client::SYSTEM_CA_FILE;
 pub use write::write_image;

@@ -80,12 +80,14 @@ pub struct ClientCertificate {
 /// How to talk to servers and how patient to be. The defaults are Ironic's (data plane 1.3, 1.4).
 #[derive(Clone, Debug)]
 pub struct Transport {
-    /// PEM file with the authorities to trust; without it, the system's bundle ([`crate::SYSTEM_CA_FILE`]).
+    /// PEM file with the authorities to trust; without it, the system's bundle ([`tls::SYSTEM_BUNDLES`]).
     pub ca_file: Option<PathBuf>,
     /// Accept any server certificate.
     pub insecure: bool,
     /// The oldest TLS version to speak.
     pub minimum_tls: TlsVersion,
+    /// The suites of TLS 1.2 that may be used; all when none.
+    pub cipher_suites: Option<tls::CipherSuites>,
     /// Limit for connecting, for an answer to begin, and for each read of a body; not for the whole transfer.
     pub connect_timeout: Duration,
     /// Tries in a row that may fail without progress before a source is given up; at least 1.
@@ -105,6 +107,7 @@ impl Default for Transport {
             ca_file: None,
             insecure: false,
             minimum_tls: TlsVersion::default(),
+            cipher_suites: None,
             connect_timeout: Duration::from_secs(60),
             attempts: 10,
             retry_interval: Duration::from_secs(10),

@@ -76,3 +76,25 @@ pub fn advice(error: &(dyn Error + 'static)) -> Option<String> {
     };
     Some(text.to_owned())
 }
+
+/// An error and its causes on one line. Where the cause is of TLS, [`advice`] stands for all that rustls says.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut texts = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if is_of_tls(error)
+            && let Some(advice) = advice(error)
+        {
+            texts.push(advice);
+            break;
+        }
+        texts.push(error.to_string());
+        next = error.source();
+    }
+    texts.join(": ")
+}
+
+/// Whether this very error, and not only a cause of it, is rustls'.
+fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
+    error.is::<rustls::Error>() || error.is::<io::Error>() && find_tls_error(error).is_some()
+}

@@ -18,7 +18,7 @@ mod suites;
 mod verify;
 mod version;
 
-pub use advice::{advice, find_rejection, find_tls_error};
+pub use advice::{advice, chain, find_rejection, find_tls_error};
 pub use certificate::{Certificate, utc};
 pub use client::{ClientSettings, Error, Identity, client_config};
 pub use clock::Clock;

@@ -38,7 +38,9 @@ impl Cause {
                 Cause::NotYetValid { since: seconds(not_before) }
             }
             CertificateError::Expired => Cause::Expired { until: None },
-            CertificateError::ExpiredContext { not_after, .. } => Cause::Expired { until: seconds(not_after) },
+            CertificateError::ExpiredContext { not_after, .. } => {
+                Cause::Expired { until: seconds(not_after) }
+            }
             CertificateError::UnknownIssuer | CertificateError::BadSignature => Cause::UnknownIssuer,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 Cause::WrongName

@@ -15,7 +15,8 @@ pub const SYSTEM_BUNDLES: &[&str] = &[
 /// The system's bundle below `root` (`/` but in tests), the first of [`SYSTEM_BUNDLES`] that is a file with something in it.
 pub fn system_bundle(root: &Path) -> Option<PathBuf> {
     let place = |path: &&str| root.join(path.trim_start_matches('/'));
-    let filled = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() > 0);
+    let filled =
+        |path: &PathBuf| std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() > 0);
     SYSTEM_BUNDLES.iter().map(|path| place(&path)).find(filled)
 }
 

@@ -6,10 +6,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use rustls::SupportedCipherSuite;
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring;
 use rustls::crypto::ring::cipher_suite as suite;
-use rustls::crypto::CryptoProvider;
-use rustls::SupportedCipherSuite;
 
 /// A suite of TLS 1.2: its names, and the words of OpenSSL's that it belongs to.
 struct Known {
@@ -19,9 +19,8 @@ struct Known {
 }
 
 /// What every suite here is: ephemeral keys, authenticated encryption.
-const COMMON: &[&str] = &[
-    "ALL", "DEFAULT", "COMPLEMENTOFALL", "HIGH", "ECDHE", "EECDH", "KECDHE", "KEECDH", "TLSV1.2", "AEAD",
-];
+const COMMON: &[&str] =
+    &["ALL", "DEFAULT", "COMPLEMENTOFALL", "HIGH", "ECDHE", "EECDH", "KECDHE", "KEECDH", "TLSV1.2", "AEAD"];
 
 /// In the order of preference.
 const KNOWN: &[Known] = &[
@@ -121,8 +120,7 @@ impl FromStr for CipherSuites {
                 }
                 _ if matching.is_empty() => unknown.push(item.to_owned()),
                 _ => {
-                    let new: Vec<_> =
-                        matching.into_iter().filter(|index| !chosen.contains(index)).collect();
+                    let new: Vec<_> = matching.into_iter().filter(|index| !chosen.contains(index)).collect();
                     chosen.extend(new);
                 }
             }
@@ -185,10 +183,10 @@ mod tests {
     #[test]
     fn words_combine_exclude_and_reorder_as_in_openssl() {
         assert_eq!(chosen("HIGH:!aNULL:!MD5").len(), 6);
-        assert_eq!(chosen("ECDHE+AESGCM:!aRSA"), [
-            "ECDHE-ECDSA-AES256-GCM-SHA384",
-            "ECDHE-ECDSA-AES128-GCM-SHA256"
-        ]);
+        assert_eq!(
+            chosen("ECDHE+AESGCM:!aRSA"),
+            ["ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256"]
+        );
         assert_eq!(chosen("CHACHA20:-ECDSA:@STRENGTH"), ["ECDHE-RSA-CHACHA20-POLY1305"]);
         assert_eq!(chosen("AESGCM+aRSA:+AES256").last(), Some(&"ECDHE-RSA-AES256-GCM-SHA384"));
         assert_eq!(chosen("TLS_AES_256_GCM_SHA384:ecdhe-rsa-aes128-gcm-sha256").len(), 1);

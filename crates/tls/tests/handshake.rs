@@ -228,3 +228,15 @@ fn a_server_without_tls_is_recognised() {
     assert!(text.unwrap().contains("does not speak TLS"));
     assert_eq!(tls::advice(&std::io::Error::other("refused")), None);
 }
+
+#[test]
+fn a_chain_of_causes_ends_with_advice_instead_of_what_rustls_says() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("calling https://h")]
+    struct Calling(#[source] std::io::Error);
+    let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+    let text = tls::chain(&Calling(std::io::Error::other(alert)));
+    assert!(text.starts_with("calling https://h: the server wants a client certificate"), "{text}");
+    let refused = std::io::Error::other("connection refused");
+    assert_eq!(tls::chain(&Calling(refused)), "calling https://h: connection refused");
+}

@@ -1,22 +1,14 @@
-//! The HTTP client: TLS by rustls with ring, explicit trust, explicit proxies.
+//! The HTTP client: explicit trust, explicit proxies.
 //!
 //! Never `reqwest::Client::new()`: it panics where there is no bundle of authorities, as in a ramdisk.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use reqwest::{NoProxy, Proxy, Url};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tls::{ClientSettings, Identity, Version};
 
 use crate::error::Error;
 use crate::request::{Proxies, TlsVersion, Transport};
-
-/// Where the system keeps the authorities it trusts; what is used when no CA file is given.
-pub const SYSTEM_CA_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Builds a client for the given sources.
 pub(crate) fn build(
@@ -44,96 +36,26 @@ pub(crate) fn build(
 /// TLS as the transport says. `needs_trust`: a source is `https:`, so that having no authorities is an error now, in
 /// words, and not a riddle during the handshake.
 fn tls_config(transport: &Transport, needs_trust: bool) -> Result<rustls::ClientConfig, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions: &[&rustls::SupportedProtocolVersion] = match transport.minimum_tls {
-        TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-        TlsVersion::Tls13 => &[&rustls::version::TLS13],
+    let settings = ClientSettings {
+        ca_file: transport.ca_file.clone(),
+        insecure: transport.insecure,
+        minimum: match transport.minimum_tls {
+            TlsVersion::Tls12 => Version::V1_2,
+            TlsVersion::Tls13 => Version::V1_3,
+        },
+        suites: transport.cipher_suites.clone(),
+        identity: transport
+            .client_certificate
+            .clone()
+            .map(|own| Identity { certificate: own.certificate, key: own.key }),
+        ..ClientSettings::default()
     };
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions)
-        .map_err(|error| Error::Tls { path: PathBuf::new(), reason: error.to_string() })?;
-    let builder = if transport.insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
-    } else {
-        builder.with_root_certificates(roots(transport.ca_file.as_deref(), needs_trust)?)
-    };
-    let Some(own) = &transport.client_certificate else { return Ok(builder.with_no_client_auth()) };
-    let chain = certificates(&own.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&own.key)
-        .map_err(|error| Error::Tls { path: own.key.clone(), reason: format!("no private key: {error}") })?;
-    builder
-        .with_client_auth_cert(chain, key)
-        .map_err(|error| Error::Tls { path: own.certificate.clone(), reason: error.to_string() })
-}
-
-fn roots(ca_file: Option<&Path>, needs_trust: bool) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    let path = ca_file.unwrap_or(Path::new(SYSTEM_CA_FILE));
-    if ca_file.is_none() && !path.exists() {
-        return if needs_trust {
-            Err(Error::Tls {
-                path: path.to_owned(),
-                reason: "the system has no bundle of trusted authorities: give a CA file, or allow insecure connections"
-                    .to_owned(),
-            })
-        } else {
-            Ok(roots)
-        };
+    let trusts_nobody =
+        !settings.insecure && settings.ca_file.is_none() && tls::system_bundle(Path::new("/")).is_none();
+    if needs_trust && trusts_nobody {
+        return Err(Error::NoTrust);
     }
-    let (added, ignored) = roots.add_parsable_certificates(certificates(path)?);
-    tracing::debug!(path = %path.display(), added, ignored, "trusted authorities loaded");
-    if added == 0 && needs_trust {
-        return Err(Error::Tls {
-            path: path.to_owned(),
-            reason: "it holds no usable certificate".to_owned(),
-        });
-    }
-    Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| Error::Tls { path: path.to_owned(), reason: format!("no certificates: {error}") })
-}
-
-/// Accepts any certificate, but still checks that the server holds its key.
-#[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    tls::client_config(&settings).map_err(Error::Tls)
 }
 
 #[cfg(test)]
@@ -148,7 +70,7 @@ mod tests {
     fn an_unreadable_ca_file_is_named() {
         let transport = Transport { ca_file: Some("/nonexistent/ca.pem".into()), ..Transport::default() };
         let error = build(&transport, &Proxies::default(), &https()).unwrap_err();
-        assert!(error.to_string().contains("/nonexistent/ca.pem"), "{error}");
+        assert!(error.report().contains("/nonexistent/ca.pem"), "{error}");
     }
 
     #[test]
@@ -156,7 +78,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let transport = Transport { ca_file: Some(file.path().to_owned()), ..Transport::default() };
         let error = build(&transport, &Proxies::default(), &https()).unwrap_err();
-        assert!(error.to_string().contains("no usable certificate"), "{error}");
+        assert!(error.report().contains("no usable certificate"), "{error}");
     }
 
     #[test]
