@@ -6,9 +6,11 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::{
-    AtaCommand, CommandLine, Host, Kernel, MountRequest, NvmeCommand, Output, Power, RunError, Runner,
+    AtaCommand, CommandLine, Host, IpmiRequest, Kernel, MountRequest, NvmeCommand, Output, Power, RunError,
+    Runner,
 };
 
 /// A machine rooted in `root`, with a runner that knows no program and a recording kernel.
@@ -71,6 +73,9 @@ pub enum Call {
     SetHostname(String),
 }
 
+/// Plays a management controller.
+pub type FakeController = Box<dyn Fn(&Path, &IpmiRequest) -> io::Result<Vec<u8>> + Send + Sync>;
+
 /// Writes down every call and lets it succeed.
 #[derive(Default)]
 pub struct RecordingKernel {
@@ -81,6 +86,14 @@ pub struct RecordingKernel {
     pub permanent: HashMap<String, Vec<u8>>,
     /// What `unmount` fails with.
     pub unmount_fails: Option<io::ErrorKind>,
+    /// What `supported_link_modes` answers, by interface; an error for others.
+    pub link_modes: HashMap<String, Vec<u32>>,
+    /// The frame that `capture_frames` hears on an interface, whatever its type; none on others.
+    pub frames: HashMap<String, Vec<u8>>,
+    /// The interfaces of each call of `capture_frames`.
+    pub captures: Mutex<Vec<Vec<String>>>,
+    /// Who plays the management controller: device and request to its answer.
+    pub controller: Option<FakeController>,
     /// What `power` fails with.
     pub power_fails: Option<io::ErrorKind>,
 }
@@ -166,5 +179,21 @@ impl Kernel for RecordingKernel {
 
     fn permanent_address(&self, interface: &str) -> io::Result<Vec<u8>> {
         self.permanent.get(interface).cloned().ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    fn supported_link_modes(&self, interface: &str) -> io::Result<Vec<u32>> {
+        self.link_modes.get(interface).cloned().ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    fn capture_frames(&self, interfaces: &[String], _: u16, _: Duration) -> Vec<io::Result<Option<Vec<u8>>>> {
+        self.captures.lock().unwrap_or_else(PoisonError::into_inner).push(interfaces.to_vec());
+        interfaces.iter().map(|name| Ok(self.frames.get(name).cloned())).collect()
+    }
+
+    fn ipmi(&self, device: &Path, request: &IpmiRequest, _: Duration) -> io::Result<Vec<u8>> {
+        match &self.controller {
+            Some(controller) => controller(device, request),
+            None => Err(io::Error::other("the fake kernel was not told of a management controller")),
+        }
     }
 }

@@ -3,6 +3,9 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::ipmi::IpmiRequest;
 
 use crate::{AtaCommand, NvmeCommand};
 
@@ -112,4 +115,17 @@ pub trait Kernel: Send + Sync {
     fn interface_addresses(&self) -> io::Result<Vec<(String, IpAddr)>>;
     /// The hardware address that an interface's maker gave it; an error or all zeroes where the driver does not say.
     fn permanent_address(&self, interface: &str) -> io::Result<Vec<u8>>;
+    /// The link modes an interface's hardware can do, as numbers of `ETHTOOL_LINK_MODE_*_BIT`, ascending.
+    fn supported_link_modes(&self, interface: &str) -> io::Result<Vec<u32>>;
+    /// Waits for one Ethernet frame of a type on each interface, all at once, headers included; `None` where none came. Ends
+    /// when every interface has one, or when none came anywhere for the time of `silence`. The answers stand in the order
+    /// of the interfaces. The interfaces receive everything meanwhile (promiscuous). Needs root.
+    fn capture_frames(
+        &self,
+        interfaces: &[String],
+        ethertype: u16,
+        silence: Duration,
+    ) -> Vec<io::Result<Option<Vec<u8>>>>;
+    /// Asks the management controller behind an IPMI device and waits for its answer: the completion code and the data.
+    fn ipmi(&self, device: &Path, request: &IpmiRequest, patience: Duration) -> io::Result<Vec<u8>>;
 }

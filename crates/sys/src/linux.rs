@@ -7,11 +7,15 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::reboot::{RebootMode, reboot};
 
-use crate::{AtaCommand, Kernel, MountRequest, NvmeCommand, Power, ata, interfaces, nvme, partition};
+use crate::{
+    AtaCommand, IpmiRequest, Kernel, MountRequest, NvmeCommand, Power, ata, ethtool, interfaces, ipmi, net,
+    nvme, partition,
+};
 
 /// Linux, as this process finds it.
 pub(crate) struct LinuxKernel;
@@ -134,7 +138,24 @@ impl Kernel for LinuxKernel {
     }
 
     fn permanent_address(&self, interface: &str) -> io::Result<Vec<u8>> {
-        interfaces::permanent_address(interface)
+        ethtool::permanent_address(interface)
+    }
+
+    fn supported_link_modes(&self, interface: &str) -> io::Result<Vec<u32>> {
+        ethtool::supported_link_modes(interface)
+    }
+
+    fn capture_frames(
+        &self,
+        interfaces: &[String],
+        ethertype: u16,
+        silence: Duration,
+    ) -> Vec<io::Result<Option<Vec<u8>>>> {
+        net::frames::capture(interfaces, ethertype, silence)
+    }
+
+    fn ipmi(&self, device: &Path, request: &IpmiRequest, patience: Duration) -> io::Result<Vec<u8>> {
+        ipmi::ask(device, request, patience)
     }
 }
 
