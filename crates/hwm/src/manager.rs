@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 use sys::Host;
-use wire::{BootInfo, Cpu, Disk, Interface, Memory, Step, StepKind, SystemVendor};
+use wire::{
+    Bmc, BootInfo, Cpu, Disk, Interface, LldpFrames, Memory, Step, StepKind, SystemVendor, UsbDevice,
+};
 
 use crate::{Context, Error, StepCall};
 
@@ -91,6 +93,24 @@ pub trait HardwareManager: Send + Sync {
 
     /// How this boot came about.
     fn boot_info(&self, cx: &Context) -> Result<Answer<BootInfo>, Error> {
+        let _ = cx;
+        Ok(Answer::NotMine)
+    }
+
+    /// The addresses of the management controller.
+    fn bmc(&self, cx: &Context) -> Result<Answer<Bmc>, Error> {
+        let _ = cx;
+        Ok(Answer::NotMine)
+    }
+
+    /// What the switches announce, listened to now: may take half a minute.
+    fn lldp(&self, cx: &Context) -> Result<Answer<LldpFrames>, Error> {
+        let _ = cx;
+        Ok(Answer::NotMine)
+    }
+
+    /// What is plugged into USB.
+    fn usb_devices(&self, cx: &Context) -> Result<Answer<Vec<UsbDevice>>, Error> {
         let _ = cx;
         Ok(Answer::NotMine)
     }

@@ -1,7 +1,7 @@
 //! The managers of this machine, in the order in which they are asked.
 
 use sys::Host;
-use wire::{Inventory, StepKind, StepList, VersionMap};
+use wire::{Bmc, Inventory, StepKind, StepList, VersionMap};
 
 use crate::steps::{Offer, merge};
 use crate::{Answer, Context, Error, HardwareManager, StepCall, Support};
@@ -71,8 +71,13 @@ impl Registry {
         versions.map(|(_, m)| (m.declared_name().to_owned(), m.version().to_owned())).collect()
     }
 
-    /// The inventory, piece by piece: a manager that overrides one piece shows up in it. The BMC's addresses stay empty.
+    /// The inventory, piece by piece: a manager that overrides one piece shows up in it. A machine without anybody who knows
+    /// its management controller has none.
     pub fn inventory(&self, cx: &Context) -> Result<Inventory, Error> {
+        let bmc = match self.first("get_bmc_address", |m| m.bmc(cx)) {
+            Err(Error::NoManager { .. }) => Bmc::default(),
+            answer => answer?,
+        };
         Ok(Inventory {
             interfaces: self.first("list_network_interfaces", |m| m.interfaces(cx))?,
             cpu: self.first("get_cpus", |m| m.cpu(cx))?,
@@ -81,9 +86,9 @@ impl Registry {
             system_vendor: self.first("get_system_vendor_info", |m| m.system_vendor(cx))?,
             boot: self.first("get_boot_info", |m| m.boot_info(cx))?,
             hostname: cx.host.attribute("/proc/sys/kernel/hostname").unwrap_or_else(|| "localhost".into()),
-            bmc_address: None,
-            bmc_v6address: None,
-            bmc_mac: None,
+            bmc_address: bmc.address,
+            bmc_v6address: bmc.v6address,
+            bmc_mac: bmc.mac,
         })
     }
 }

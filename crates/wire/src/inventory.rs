@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Tlv;
+
 /// What a machine is made of.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Inventory {
@@ -42,8 +44,8 @@ pub struct Interface {
     pub ipv6_address: Option<String>,
     /// Whether a cable is in.
     pub has_carrier: bool,
-    /// LLDP frames as `[type, hex]`, with the deprecated `collect_lldp` only.
-    pub lldp: Option<serde_json::Value>,
+    /// What its switch announced, with the deprecated `collect_lldp` only.
+    pub lldp: Option<Vec<Tlv>>,
     /// PCI vendor, `0x1af4`.
     pub vendor: Option<String>,
     /// PCI device, `0x1000`.

@@ -9,6 +9,7 @@ mod documents;
 mod error;
 mod heartbeat;
 mod image_info;
+mod inspection;
 mod inventory;
 mod lookup;
 mod node;
@@ -21,6 +22,9 @@ pub use documents::{AgentStatus, Link, ResourceLink, RootDocument, V1Document, V
 pub use error::{AgentFault, ApiFault};
 pub use heartbeat::Heartbeat;
 pub use image_info::{ImageInfo, OtherKeys};
+pub use inspection::{
+    Bmc, LldpFrames, NumaCore, NumaInterface, NumaMemory, NumaTopology, PciDevice, Tlv, UsbDevice,
+};
 pub use inventory::{BootInfo, Cpu, Disk, Firmware, Interface, Inventory, Memory, SystemVendor};
 pub use lookup::{AgentConfig, LookupNode, LookupReply};
 pub use node::{
