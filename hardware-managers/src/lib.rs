@@ -3,6 +3,7 @@
 //! - [`builtin`] is the one explicit list of managers; a vendor's own binary adds to it.
 //! - [`Deployment`] is the handle through which an image is written, whoever asks: the step `write_image`, the command
 //!   `standby.prepare_image`, or a person with `ferric-agent write`. **It destroys what is on the chosen disk.**
+//! - [`pci_devices`] and [`numa_topology`] are what inspection reports beyond the inventory.
 //! - [`Settings`] is what the agent's configuration says.
 //!
 //! The generic manager reads `/sys` and `/proc` itself and runs no programs.
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub use deployment::{Choice, ConfigDrive, Deployed, Deployment, InstallBootloader};
 pub use generic::GenericHardwareManager;
 pub use generic::image::{Checksum, Image};
+pub use generic::{numa_topology, pci_devices};
 use hwm::HardwareManager;
 pub use settings::{Containers, Credentials, Partitioning, Settings};
 

@@ -24,6 +24,14 @@ pub struct Settings {
     pub disk_wait_attempts: u32,
     /// Time between two looks.
     pub disk_wait_delay: Duration,
+    /// The interface that the machine booted from, as the boot loader wrote it.
+    pub boot_interface: Option<String>,
+    /// The longest silence after which listening to switches ends.
+    pub lldp_timeout: Duration,
+    /// Whether what switches announce is part of the inventory (`collect_lldp`, deprecated).
+    pub collect_lldp: bool,
+    /// Whether the conductor knows the management controller already, so that nobody need ask it.
+    pub skip_bmc_detect: bool,
     /// Whether a deployment goes on when no boot entry can be made and the command does not say.
     pub ignore_bootloader_failure: bool,
     /// Whether images are written without a look at what they are.
@@ -123,6 +131,10 @@ impl Default for Settings {
             permitted_formats: ["raw", "gpt", "qcow2"].map(str::to_owned).into(),
             disk_wait_attempts: 10,
             disk_wait_delay: Duration::from_secs(3),
+            boot_interface: None,
+            lldp_timeout: Duration::from_secs(30),
+            collect_lldp: false,
+            skip_bmc_detect: false,
             ignore_bootloader_failure: false,
             disable_deep_image_inspection: false,
             enable_bios_bootloader_install: false,

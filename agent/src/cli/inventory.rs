@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 use events::Events;
-use hardware_managers::{Deployment, Settings, builtin};
+use hardware_managers::{Deployment, builtin};
 use hwm::{Context, Registry};
 use sys::Host;
 
-use super::offline::{Failed, allow_list, finish, log_warnings, print_json};
+use super::offline::{Failed, finish, log_warnings, print_json};
+use crate::cmdline::Cmdline;
+use crate::config::{Config, Overrides};
 
 /// Print the hardware inventory as JSON.
 #[derive(Clone, Debug, Args)]
@@ -26,8 +28,10 @@ pub fn run(args: InventoryArgs) -> ExitCode {
 
 fn inventory(args: &InventoryArgs) -> Result<(), Failed> {
     let host = Host::real();
-    let settings = Settings { allow: allow_list(&host, None)?, ..Settings::default() };
-    let registry = Registry::probe(&host, builtin(&Deployment::new(settings)));
+    let cmdline = Cmdline::parse(&host.attribute("/proc/cmdline").unwrap_or_default());
+    let (config, _) = Config::load(&host, &cmdline, &Overrides::default())
+        .map_err(|error| Failed::usage(hwm::chain(&error)))?;
+    let registry = Registry::probe(&host, builtin(&Deployment::new(config.hardware_settings())));
     let cx = Context::new(host, Events::default());
     print_json(&registry.inventory(&cx)?, args.pretty)
 }

@@ -14,6 +14,7 @@ impl Config {
         self.apply("DEFAULT", "md5_enabled", flag(reply.agent_md5_checksum_enable));
         self.apply("DEFAULT", "disable_deep_image_inspection", flag(reply.disable_deep_image_inspection));
         self.apply("DEFAULT", "permitted_image_formats", formats);
+        self.apply("DEFAULT", "agent_skip_bmc_detect", flag(reply.agent_skip_bmc_detect));
         // False never resets it.
         let bios = reply.enable_bios_bootloader_install.filter(|on| *on);
         self.apply("DEFAULT", "enable_bios_bootloader_install", flag(bios));

@@ -216,6 +216,8 @@ options! {
     collect_lldp: bool = false, "DEFAULT", Some("ipa-collect-lldp");
     /// How long to wait for LLDP packets.
     lldp_timeout: FractionalSeconds = FractionalSeconds(seconds(30)), "DEFAULT", Some("ipa-lldp-timeout");
+    /// Do not ask the management controller for its addresses.
+    agent_skip_bmc_detect: bool = false, "DEFAULT", None;
     /// VLAN interfaces to make: `INTERFACE.ID` or `MAC.ID`; without ID, and for `all`, the ids that LLDP tells.
     enable_vlan_interfaces: Vec<String> = Vec::new(), "DEFAULT", Some("ipa-enable-vlan-interfaces");
     /// How often to look for a usable disk; 0 is not at all.

@@ -1,11 +1,11 @@
 //! A machine made of a temporary directory, for the tests of this crate.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sys::Host;
 use sys::fake::{FakeRunner, RecordingKernel};
+use sys::{Host, IpmiRequest};
 use tempfile::TempDir;
 
 /// Files below a directory that stands for `/`, and what the kernel would say.
@@ -13,11 +13,24 @@ pub(crate) struct Fixture {
     root: TempDir,
     addresses: Vec<(String, std::net::IpAddr)>,
     permanent: Vec<(String, Vec<u8>)>,
+    link_modes: Vec<(String, Vec<u32>)>,
+    frames: Vec<(String, Vec<u8>)>,
+    controller: Option<Arc<Controller>>,
 }
+
+/// Plays the management controller.
+type Controller = dyn Fn(&Path, &IpmiRequest) -> std::io::Result<Vec<u8>> + Send + Sync;
 
 impl Fixture {
     pub(crate) fn new() -> Self {
-        Self { root: tempfile::tempdir().unwrap(), addresses: Vec::new(), permanent: Vec::new() }
+        Self {
+            root: tempfile::tempdir().unwrap(),
+            addresses: Vec::new(),
+            permanent: Vec::new(),
+            link_modes: Vec::new(),
+            frames: Vec::new(),
+            controller: None,
+        }
     }
 
     fn place(&self, path: &str) -> PathBuf {
@@ -66,10 +79,40 @@ impl Fixture {
         self
     }
 
+    pub(crate) fn link_modes(mut self, interface: &str, modes: &[u32]) -> Self {
+        self.link_modes.push((interface.into(), modes.into()));
+        self
+    }
+
+    /// The frame that is heard on an interface.
+    pub(crate) fn hears(mut self, interface: &str, frame: &[u8]) -> Self {
+        self.frames.push((interface.into(), frame.into()));
+        self
+    }
+
+    pub(crate) fn controller(
+        mut self,
+        answer: impl Fn(&Path, &IpmiRequest) -> std::io::Result<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        self.controller = Some(Arc::new(answer));
+        self
+    }
+
     pub(crate) fn host(&self) -> Host {
+        self.machine().0
+    }
+
+    /// The machine, and its kernel for questions about what it was asked.
+    pub(crate) fn machine(&self) -> (Host, Arc<RecordingKernel>) {
         let mut kernel = RecordingKernel::default();
         kernel.addresses = self.addresses.clone();
         kernel.permanent = self.permanent.iter().cloned().collect();
-        Host::new(self.root.path(), Arc::new(FakeRunner::default()), Arc::new(kernel))
+        kernel.link_modes = self.link_modes.iter().cloned().collect();
+        kernel.frames = self.frames.iter().cloned().collect();
+        if let Some(controller) = self.controller.clone() {
+            kernel.controller = Some(Box::new(move |device, request| controller(device, request)));
+        }
+        let kernel = Arc::new(kernel);
+        (Host::new(self.root.path(), Arc::new(FakeRunner::default()), kernel.clone()), kernel)
     }
 }

@@ -15,4 +15,6 @@ mod pstore;
 pub(crate) mod root_disk;
 mod steps;
 
+pub use inventory::numa::numa_topology;
+pub use inventory::pci::pci_devices;
 pub use manager::GenericHardwareManager;

@@ -6,7 +6,9 @@ use hwm::Error;
 use sys::Host;
 use wire::Interface;
 
-const NET: &str = "/sys/class/net";
+use super::{infiniband, link_modes};
+
+pub(super) const NET: &str = "/sys/class/net";
 
 /// Every interface with hardware behind it (or a bond, or a VLAN) and a MAC address, sorted by name.
 pub(crate) fn read(host: &Host) -> Result<Vec<Interface>, Error> {
@@ -22,17 +24,21 @@ pub(crate) fn read(host: &Host) -> Result<Vec<Interface>, Error> {
         .collect())
 }
 
-/// Source: ironic-python-agent `hardware.py`, `_get_interfaces`: a device link, a bond, or a name that ends in `.<digits>`.
-fn counts(host: &Host, name: &str) -> bool {
-    let is_vlan = name
-        .rsplit_once('.')
-        .is_some_and(|(_, vid)| !vid.is_empty() && vid.bytes().all(|b| b.is_ascii_digit()));
+/// Source: ironic-python-agent `netutils.py`: a device link, a bond, or a VLAN by its name.
+pub(super) fn counts(host: &Host, name: &str) -> bool {
     let has = |part: &str| host.path(format!("{NET}/{name}/{part}")).exists();
-    is_vlan || has("device") || has("bonding")
+    is_vlan(name) || has("device") || has("bonding")
+}
+
+/// `eth0.7`: nothing but digits after the first dot.
+fn is_vlan(name: &str) -> bool {
+    let id = name.split_once('.').map(|(_, id)| id);
+    id.is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn interface(host: &Host, name: &str, addresses: &[(String, IpAddr)]) -> Option<Interface> {
-    let mac_address = mac_address(host, name)?;
+    let vendor = host.attribute(format!("{NET}/{name}/device/vendor"));
+    let hardware = Hardware::read(host, name, vendor.as_deref())?;
     let attribute = |part: &str| host.attribute(format!("{NET}/{name}/{part}"));
     let own = || addresses.iter().filter(|(interface, _)| interface == name).map(|(_, ip)| ip);
     let ipv4 = own().find_map(|ip| if let IpAddr::V4(v4) = ip { Some(v4.to_string()) } else { None });
@@ -43,39 +49,74 @@ fn interface(host: &Host, name: &str, addresses: &[(String, IpAddr)]) -> Option<
     });
     Some(Interface {
         name: name.to_owned(),
-        mac_address,
+        mac_address: hardware.mac_address,
         ipv4_address: ipv4,
         ipv6_address: ipv6,
         has_carrier: attribute("carrier").as_deref() == Some("1"),
         lldp: None,
-        vendor: attribute("device/vendor"),
+        vendor,
         product: attribute("device/device"),
-        client_id: None,
-        biosdevname: None,
-        // The driver answers -1 where it does not know, and nothing at all while the link is down.
-        speed_mbps: attribute("speed").and_then(|speed| speed.parse().ok()).filter(|speed| *speed > 0),
+        client_id: hardware.client_id,
+        biosdevname: firmware_name(host, name),
+        // What it can do at best, not what it does now: a machine is chosen by it.
+        speed_mbps: link_modes::fastest_mbps(&host.kernel().supported_link_modes(name).unwrap_or_default()),
         pci_address: link_name(host, &format!("{NET}/{name}/device")),
         driver: link_name(host, &format!("{NET}/{name}/device/driver")),
     })
 }
 
-/// The permanent MAC address, else the current one; `None` when there is neither, or when it is one of the host-side
-/// addresses of management NICs, which would clash between machines. Source: data plane page, 10.2.
-fn mac_address(host: &Host, name: &str) -> Option<String> {
-    let permanent = host.kernel().permanent_address(name).ok().filter(|bytes| bytes.iter().any(|b| *b != 0));
-    let mac = match permanent {
-        Some(bytes) => bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":"),
-        None => host.attribute(format!("{NET}/{name}/address"))?.to_ascii_lowercase(),
-    };
-    if mac.starts_with("fa:") {
-        tracing::warn!(
-            interface = name,
-            mac,
-            "interface left out: addresses starting with fa are not unique"
-        );
-        return None;
+/// The hardware address, and the DHCP client id that goes with it on InfiniBand.
+struct Hardware {
+    mac_address: String,
+    client_id: Option<String>,
+}
+
+impl Hardware {
+    /// The permanent address, else the current one; `None` when there is neither, or when it is one of the host-side
+    /// addresses of management NICs, which would clash between machines. Source: data plane page, 10.2.
+    fn read(host: &Host, name: &str, vendor: Option<&str>) -> Option<Self> {
+        let permanent =
+            host.kernel().permanent_address(name).ok().filter(|bytes| bytes.iter().any(|byte| *byte != 0));
+        let address = match permanent {
+            Some(bytes) => bytes,
+            None => bytes(&host.attribute(format!("{NET}/{name}/address"))?)?,
+        };
+        let hardware = match infiniband::identity(&address, vendor) {
+            Some(identity) => {
+                Self { mac_address: colons(&identity.mac), client_id: Some(identity.client_id) }
+            }
+            None => Self { mac_address: colons(&address), client_id: None },
+        };
+        if address.first() == Some(&0xfa) {
+            let mac = hardware.mac_address;
+            tracing::warn!(
+                interface = name,
+                mac,
+                "interface left out: addresses starting with fa are not unique"
+            );
+            return None;
+        }
+        Some(hardware)
     }
-    Some(mac)
+}
+
+/// `aa:bb:cc` of any length.
+pub(super) fn colons(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}
+
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    text.split(':').map(|part| u8::from_str_radix(part, 16).ok()).collect()
+}
+
+/// The name that the firmware gives an interface on the board, in the words of biosdevname: `em` and its number there. The
+/// kernel has the number from SMBIOS (type 41) or ACPI. Virtual machines and VLANs have none.
+fn firmware_name(host: &Host, name: &str) -> Option<String> {
+    let number: u32 = host.number(format!("{NET}/{name}/device/index"))?;
+    let cpuinfo = host.attribute("/proc/cpuinfo").unwrap_or_default();
+    let flags = cpuinfo.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
+    let virtual_machine = flags.split_whitespace().any(|flag| flag == "hypervisor");
+    (!virtual_machine && number > 0 && !is_vlan(name)).then(|| format!("em{number}"))
 }
 
 /// The last component of where a symbolic link points.
@@ -108,7 +149,8 @@ mod tests {
             .file("/sys/class/net/bond0/bonding/mode", "802.3ad 4\n")
             .file("/sys/class/net/bond0/address", "52:54:00:00:00:02\n")
             .file("/sys/class/net/eth0.7/address", "52:54:00:00:00:01\n")
-            .file("/sys/class/net/veth.x/address", "52:54:00:00:00:03\n");
+            .file("/sys/class/net/veth.x/address", "52:54:00:00:00:03\n")
+            .file("/sys/class/net/a.b.7/address", "52:54:00:00:00:04\n");
         assert_eq!(names(&machine), ["bond0", "eth0", "eth0.7"]);
     }
 
@@ -133,7 +175,8 @@ mod tests {
     fn details_come_from_the_device_and_the_kernel() {
         let machine = nic(Fixture::new(), "eth0", "52:54:00:00:00:01")
             .file("/sys/class/net/eth0/carrier", "1\n")
-            .file("/sys/class/net/eth0/speed", "10000\n")
+            .file("/sys/class/net/eth0/speed", "1000\n") // what it does now
+            .link_modes("eth0", &[5, 6, 12])
             .file("/sys/class/devices/pci0000:00/0000:00:03.0/vendor", "0x1af4\n")
             .file("/sys/class/devices/pci0000:00/0000:00:03.0/device", "0x1000\n")
             .link("/sys/class/devices/pci0000:00/0000:00:03.0/driver", "../../bus/pci/drivers/virtio_net")
@@ -156,8 +199,34 @@ mod tests {
     #[test]
     fn unknown_speed_is_null_and_unreadable_carrier_is_false() {
         let machine =
-            nic(Fixture::new(), "eth0", "52:54:00:00:00:01").file("/sys/class/net/eth0/speed", "-1\n");
+            nic(Fixture::new(), "eth0", "52:54:00:00:00:01").file("/sys/class/net/eth0/speed", "10000\n");
         let nic = read(&machine.host()).unwrap().remove(0);
         assert_eq!((nic.has_carrier, nic.speed_mbps, nic.ipv4_address), (false, None, None));
+        assert_eq!((nic.biosdevname, nic.client_id), (None, None));
+    }
+
+    #[test]
+    fn infiniband_has_a_short_address_and_a_client_id() {
+        let long = "a0:00:00:27:fe:80:00:00:00:00:00:00:7c:fe:90:03:00:29:26:52";
+        let machine = nic(Fixture::new(), "ib0", long)
+            .file("/sys/class/devices/pci0000:00/0000:00:03.0/vendor", "0x15b3\n");
+        let card = read(&machine.host()).unwrap().remove(0);
+        assert_eq!(card.mac_address, "7c:fe:90:29:26:52");
+        assert_eq!(
+            card.client_id.as_deref(),
+            Some("ff:00:00:00:00:00:02:00:00:02:c9:00:7c:fe:90:03:00:29:26:52")
+        );
+        let other = nic(Fixture::new(), "ib0", long);
+        assert_eq!(read(&other.host()).unwrap().remove(0).mac_address, long);
+    }
+
+    #[test]
+    fn an_interface_on_the_board_has_the_name_of_the_firmware_unless_the_machine_is_virtual() {
+        let machine = nic(Fixture::new(), "eth0", "52:54:00:00:00:01")
+            .file("/sys/class/devices/pci0000:00/0000:00:03.0/index", "2\n")
+            .file("/proc/cpuinfo", "flags\t\t: fpu vme\n");
+        assert_eq!(read(&machine.host()).unwrap().remove(0).biosdevname.as_deref(), Some("em2"));
+        let machine = machine.file("/proc/cpuinfo", "flags\t\t: fpu hypervisor\n");
+        assert_eq!(read(&machine.host()).unwrap().remove(0).biosdevname, None);
     }
 }
