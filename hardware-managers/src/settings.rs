@@ -36,6 +36,8 @@ pub struct Settings {
     pub ignore_bootloader_failure: bool,
     /// Whether images are written without a look at what they are.
     pub disable_deep_image_inspection: bool,
+    /// Whether disks are read back and compared after an image was written.
+    pub verify_writes: bool,
     /// Whether a boot loader may be installed for BIOS.
     pub enable_bios_bootloader_install: bool,
     /// Whether a config drive is always written as a new file system.
@@ -137,6 +139,7 @@ impl Default for Settings {
             skip_bmc_detect: false,
             ignore_bootloader_failure: false,
             disable_deep_image_inspection: false,
+            verify_writes: false,
             enable_bios_bootloader_install: false,
             config_drive_rebuild: false,
             guard_special_filesystems: true,

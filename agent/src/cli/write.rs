@@ -55,6 +55,9 @@ pub struct WriteArgs {
     /// Accept any server certificate.
     #[arg(long)]
     pub insecure: bool,
+    /// Read the disk back and compare, before it is made bootable.
+    #[arg(long)]
+    pub verify: bool,
     /// How to show progress; a bar by default when stderr is a terminal.
     #[arg(long, value_enum)]
     pub progress: Option<ProgressMode>,
@@ -82,6 +85,7 @@ fn write(args: &WriteArgs, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> 
             insecure: args.insecure,
             ..Transport::default()
         },
+        verify_writes: args.verify,
         disk_wait_attempts: 1,
         ..Settings::default()
     };

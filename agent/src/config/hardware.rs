@@ -25,6 +25,7 @@ impl Config {
             collect_lldp: *self.collect_lldp,
             skip_bmc_detect: *self.agent_skip_bmc_detect,
             disable_deep_image_inspection: *self.disable_deep_image_inspection,
+            verify_writes: *self.verify_writes,
             enable_bios_bootloader_install: *self.enable_bios_bootloader_install,
             config_drive_rebuild: *self.config_drive_rebuild,
             guard_special_filesystems: *self.guard_special_filesystems,

@@ -288,6 +288,8 @@ options! {
     disks: Disks = Disks::default(), "DEFAULT", Some("ferric-disks");
     /// MiB of memory that unpacking a zstd or xz image may take; images that ask for more are refused.
     image_decoder_memory: NonZeroU32 = count(24), "DEFAULT", Some("ferric-image-decoder-memory");
+    /// Read disks back and compare after an image was written, before they can boot.
+    verify_writes: bool = false, "DEFAULT", Some("ferric-verify-writes");
     /// Post inspection data again and again.
     introspection_daemon: bool = false, "DEFAULT", None,
         without effect: "it belongs to a program of its own, ironic-collect-introspection-data";

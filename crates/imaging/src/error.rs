@@ -240,6 +240,17 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The disk does not give back what was written to it.
+    #[error(
+        "the disk does not give back what was written to it, in the {length} bytes from offset {offset}: \
+         replace the disk or its controller, and deploy again"
+    )]
+    ReadBack {
+        /// Offset of the region on the disk.
+        offset: u64,
+        /// Its length.
+        length: u64,
+    },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -276,7 +287,7 @@ impl Error {
             | Error::Empty => ErrorKind::InvalidImage,
             Error::TooLarge { .. } => ErrorKind::OutOfSpace,
             Error::Mismatch { .. } => ErrorKind::ChecksumMismatch,
-            Error::OpenDisk { .. } | Error::Disk { .. } => ErrorKind::Write,
+            Error::OpenDisk { .. } | Error::Disk { .. } | Error::ReadBack { .. } => ErrorKind::Write,
             Error::Cancelled => ErrorKind::Cancelled,
         }
     }
@@ -298,7 +309,7 @@ impl Error {
                 Phase::Open => Phase::Write,
                 phase => phase,
             },
-            Error::Mismatch { .. } => Phase::Verify,
+            Error::Mismatch { .. } | Error::ReadBack { .. } => Phase::Verify,
             Error::Disk { .. } | Error::Cut { .. } | Error::Stalled { .. } | Error::Pipeline(_) => {
                 Phase::Write
             }

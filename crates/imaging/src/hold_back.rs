@@ -6,8 +6,10 @@
 //! a [`Verified`] disk, and only that can be committed. A failure at any point leaves a disk that boots neither the old
 //! system nor half of the new one.
 
+use crate::cancel::Cancel;
 use crate::digest::ExpectedDigest;
 use crate::error::Error;
+use crate::read_back::{self, Sums};
 use crate::sink::BlockSink;
 
 /// How much of each end of the disk is kept back.
@@ -34,6 +36,8 @@ pub(crate) struct Unverified<'a> {
     sink: &'a mut dyn BlockSink,
     size: u64,
     held: Vec<Held>,
+    /// Of what is on the disk, where it will be read back.
+    sums: Option<Sums>,
     data_bytes: u64,
     zeroed_bytes: u64,
 }
@@ -93,26 +97,38 @@ impl<'a> Unverified<'a> {
                 usize::try_from(end - start).map_err(|_| Error::Pipeline("held region too large"))?;
             held.push(Held { start, bytes: vec![0; length], touched: false });
         }
-        Ok(Self { sink, size, held, data_bytes: 0, zeroed_bytes: 0 })
+        Ok(Self { sink, size, held, sums: None, data_bytes: 0, zeroed_bytes: 0 })
+    }
+
+    /// Remembers from here on what is written, so that [`Verified::read_back`] can compare.
+    pub(crate) fn remember(&mut self) {
+        self.sums = Some(Sums::default());
     }
 
     /// **Writes** `data` at `offset`, except for what is held back.
     pub(crate) fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
+        let mut sums = self.sums.take();
         self.each(offset, data.len() as u64, |part, start, length| {
             let from = usize::try_from(start - offset).map_err(|_| Error::Pipeline("range too large"))?;
             let count = usize::try_from(length).map_err(|_| Error::Pipeline("range too large"))?;
             let bytes = data.get(from..from + count).unwrap_or_default();
             match part {
                 Part::Held(space) => space.copy_from_slice(bytes),
-                Part::Disk(sink) => sink.write_at(start, bytes).map_err(|source| Error::Disk {
-                    operation: "writing",
-                    offset: start,
-                    length,
-                    source,
-                })?,
+                Part::Disk(sink) => {
+                    sink.write_at(start, bytes).map_err(|source| Error::Disk {
+                        operation: "writing",
+                        offset: start,
+                        length,
+                        source,
+                    })?;
+                    if let Some(sums) = &mut sums {
+                        sums.add(start, bytes);
+                    }
+                }
             }
             Ok(())
         })?;
+        self.sums = sums;
         self.data_bytes += data.len() as u64;
         Ok(())
     }
@@ -201,10 +217,28 @@ enum Part<'p> {
 }
 
 impl Verified<'_> {
+    /// Reads the first `length` bytes of the disk and compares them with what was written, except for what is held back: that
+    /// is compared when it is committed. Nothing without [`Unverified::remember`].
+    pub(crate) fn read_back(
+        &mut self,
+        length: u64,
+        cancel: &Cancel,
+        tell: impl FnMut(u64),
+    ) -> Result<(), Error> {
+        let Some(sums) = &self.0.sums else { return Ok(()) };
+        flush(self.0.sink)?;
+        let held: Vec<_> = self.0.held.iter().map(|held| (held.start, held.end())).collect();
+        sums.compare(self.0.sink, length, &held, cancel, tell)
+    }
+
     /// **Writes what was held back, the first MiB last, and makes the disk bootable.** Each step is durable before the next.
     pub(crate) fn commit(self) -> Result<Committed, Error> {
-        let Unverified { sink, held, data_bytes, zeroed_bytes, .. } = self.0;
-        if let Err(error) = write_held(sink, &held) {
+        let Unverified { sink, held, data_bytes, zeroed_bytes, sums, .. } = self.0;
+        let written = write_held(sink, &held).and_then(|()| match sums {
+            Some(_) => held.iter().filter(|held| held.touched).try_for_each(|held| same(sink, held)),
+            None => Ok(()),
+        });
+        if let Err(error) = written {
             zero_again(sink, &held);
             return Err(error);
         }
@@ -226,6 +260,16 @@ fn write_held(sink: &mut dyn BlockSink, held: &[Held]) -> Result<(), Error> {
         flush(sink)?;
     }
     Ok(())
+}
+
+/// Reads a held region back.
+fn same(sink: &mut dyn BlockSink, held: &Held) -> Result<(), Error> {
+    let mut found = vec![0; held.bytes.len()];
+    read_back::read(sink, held.start, &mut found)?;
+    match found == held.bytes {
+        true => Ok(()),
+        false => Err(Error::ReadBack { offset: held.start, length: found.len() as u64 }),
+    }
 }
 
 /// Takes back a commit that failed: ends that may be on the disk or not are no state to leave it in, and no state to

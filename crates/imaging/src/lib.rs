@@ -22,6 +22,7 @@ mod pipeline;
 mod progress;
 mod qcow2;
 mod raw;
+mod read_back;
 mod request;
 mod sink;
 mod small;

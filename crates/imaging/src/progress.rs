@@ -79,3 +79,26 @@ impl Teller<'_> {
         });
     }
 }
+
+/// Tells how far a phase is, of which the total is known.
+pub(crate) struct Pace<'a> {
+    events: &'a Events,
+    phase: Phase,
+    total: u64,
+    last: Instant,
+}
+
+impl<'a> Pace<'a> {
+    pub(crate) fn new(events: &'a Events, phase: Phase, total: u64) -> Self {
+        Self { events, phase, total, last: Instant::now() }
+    }
+
+    /// Emits the figure if the last one is old enough, or if it is the last.
+    pub(crate) fn tell(&mut self, done: u64) {
+        if self.last.elapsed() >= INTERVAL || done >= self.total {
+            self.last = Instant::now();
+            let (phase, total) = (self.phase, Some(self.total));
+            self.events.emit(EventKind::Progress { phase, done, total, written: None });
+        }
+    }
+}

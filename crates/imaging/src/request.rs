@@ -23,6 +23,8 @@ pub struct ImageRequest {
     pub authorization: Option<wire::Secret>,
     /// Proxies for this image. The default takes those of the environment, as reqwest does.
     pub proxies: Proxies,
+    /// Read the disk back after writing and compare, before it is made bootable.
+    pub read_back: bool,
 }
 
 /// Proxies by the scheme of the URL that is asked for.

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::format::{Detected, Format};
 use crate::hold_back::Unverified;
 use crate::pipeline::{self, Decoder, Interrupt, Output, POOL, Pass};
-use crate::progress::{self, Meter};
+use crate::progress::{self, Meter, Pace};
 use crate::qcow2;
 use crate::raw;
 use crate::request::{ImageRequest, Transport, Written};
@@ -151,6 +151,9 @@ impl Job<'_> {
         let writing = progress::start(self.events, Phase::Write, self.request.label.clone());
         *touched = true;
         let mut disk = Unverified::begin(sink, plan.virtual_size)?;
+        if self.request.read_back {
+            disk.remember();
+        }
         let meter = Meter::new(self.events, total);
         let pass = Pass {
             runtime,
@@ -164,7 +167,9 @@ impl Job<'_> {
         writing.finish(Some(passed.published_bytes));
 
         let verifying = progress::start(self.events, Phase::Verify, self.request.digest.to_string());
-        let verified = disk.verify(&self.request.digest, &passed.digest, passed.published_bytes)?;
+        let mut verified = disk.verify(&self.request.digest, &passed.digest, passed.published_bytes)?;
+        let mut pace = Pace::new(self.events, Phase::Verify, passed.virtual_size);
+        verified.read_back(passed.virtual_size, self.cancel, |done| pace.tell(done))?;
         verifying.finish(Some(passed.published_bytes));
 
         let committing = progress::start(self.events, Phase::Commit, self.request.label.clone());

@@ -65,7 +65,7 @@ fn put(
 ) -> Result<imaging::Written, imaging::Error> {
     let server = Server::new(file.to_vec()).faults(faults.to_vec());
     let sink = DeviceSink::open(device).unwrap();
-    let request = request(server.url(), file, format);
+    let request = imaging::ImageRequest { read_back: true, ..request(server.url(), file, format) };
     imaging::write_image(&request, &transport(), Box::new(sink), &Events::default(), &Cancel::new())
 }
 

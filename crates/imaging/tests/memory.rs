@@ -93,6 +93,7 @@ fn stream(server: &Server, digest: ExpectedDigest, format: Format, size: u64) {
         format,
         authorization: None,
         proxies: Proxies::default(),
+        read_back: false,
     };
     let sink = Box::new(NullSink::new(size));
     imaging::write_image(&request, &transport(), sink, &Events::default(), &Cancel::new()).unwrap();

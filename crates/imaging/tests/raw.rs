@@ -29,6 +29,39 @@ fn a_raw_image_replaces_every_byte_it_covers() {
 }
 
 #[test]
+fn a_disk_is_read_back_before_it_can_boot_if_asked_for() {
+    let image = disk_image(5 * MIB + 12_345, 9);
+    let server = Server::new(image.clone());
+    let request = imaging::ImageRequest { read_back: true, ..request(server.url(), &image, Format::Raw) };
+    let disk = MemorySink::new(9 * MIB, 0xa5);
+    let events = Events::default();
+    write_with(&request, &disk, &events).unwrap();
+    assert_disk(&disk, &image, 0xa5);
+    let length = image.len() as u64;
+    let told = EventKind::Progress { phase: Phase::Verify, done: length, total: Some(length), written: None };
+    assert!(events.after(0, 1000).events.iter().any(|event| event.kind == told));
+}
+
+#[test]
+fn a_disk_that_does_not_give_back_what_was_written_never_boots() {
+    let image = disk_image(6 * MIB, 10);
+    // In the body, in the head, and at the end, which is held back.
+    for at in [3 * MIB + 77, 512, 6 * MIB - 1] {
+        let server = Server::new(image.clone());
+        let disk = MemorySink::new(6 * MIB, 0xa5);
+        disk.damage_at(at, 4);
+        let plain = request(server.url(), &image, Format::Raw);
+        let request = imaging::ImageRequest { read_back: true, ..plain.clone() };
+        let error = write_with(&request, &disk, &Events::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Write, "{at}: {}", error.report());
+        assert!(error.report().contains("does not give back"), "{}", error.report());
+        assert_unbootable(&disk);
+        // Without asking nobody notices.
+        assert!(write_with(&plain, &disk, &Events::default()).is_ok());
+    }
+}
+
+#[test]
 fn the_phases_are_told_in_order_with_progress_between() {
     let image = disk_image(3 * MIB, 2);
     let server = Server::new(image.clone());

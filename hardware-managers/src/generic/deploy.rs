@@ -48,6 +48,7 @@ pub(crate) fn run(
         format,
         authorization: image.authorization.clone(),
         proxies: image.proxies.clone(),
+        read_back: settings.verify_writes,
     };
     announce(cx, &target, "writing an image");
     let written = write(cx, settings, &request, &target)?;

@@ -109,6 +109,33 @@ impl BlockSink for DeviceSink {
         Ok(())
     }
 
+    fn read_at(&mut self, offset: u64, space: &mut [u8]) -> io::Result<()> {
+        let sector = self.sector();
+        let mut bounce = self.bounce.take().unwrap_or_else(|| AlignedBuffer::new(BOUNCE));
+        let mut at = offset;
+        let mut left = space;
+        let result = loop {
+            if left.is_empty() {
+                break Ok(());
+            }
+            // Whole sectors around what is wanted, as far as the memory reaches.
+            let within = usize::try_from(at % sector).map_err(io::Error::other)?;
+            let sector = usize::try_from(sector).map_err(io::Error::other)?;
+            let length = (within + left.len()).next_multiple_of(sector).min(BOUNCE);
+            let count = left.len().min(length - within);
+            let (now, later) = left.split_at_mut(count);
+            let Some(whole) = bounce.get_mut(..length) else { break Err(io::ErrorKind::InvalidInput.into()) };
+            if let Err(error) = self.device.read_at(at - within as u64, whole) {
+                break Err(error);
+            }
+            now.copy_from_slice(whole.get(within..within + count).unwrap_or_default());
+            at += count as u64;
+            left = later;
+        };
+        self.bounce = Some(bounce);
+        result
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.device.flush()
     }

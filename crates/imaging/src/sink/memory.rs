@@ -14,6 +14,7 @@ struct Disk {
     writes: u64,
     committed: bool,
     fail_at: Option<u64>,
+    damage: Vec<(usize, u8)>,
 }
 
 impl MemorySink {
@@ -24,6 +25,7 @@ impl MemorySink {
             writes: 0,
             committed: false,
             fail_at: None,
+            damage: Vec::new(),
         })))
     }
 
@@ -45,6 +47,11 @@ impl MemorySink {
     /// Makes every write that touches this offset fail.
     pub fn fail_at(&self, offset: u64) {
         self.disk().fail_at = Some(offset);
+    }
+
+    /// Makes this offset read back with these bits inverted, whatever is written there: a disk that lies.
+    pub fn damage_at(&self, offset: usize, bits: u8) {
+        self.disk().damage.push((offset, bits));
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -83,6 +90,19 @@ impl BlockSink for MemorySink {
 
     fn zero_range(&mut self, offset: u64, length: u64) -> io::Result<()> {
         self.disk().range(offset, length)?.fill(0);
+        Ok(())
+    }
+
+    fn read_at(&mut self, offset: u64, space: &mut [u8]) -> io::Result<()> {
+        let disk = self.disk();
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        let end = start.checked_add(space.len()).ok_or(io::ErrorKind::InvalidInput)?;
+        space.copy_from_slice(disk.bytes.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?);
+        for (at, mask) in disk.damage.iter().filter(|(at, _)| (start..end).contains(at)) {
+            if let Some(byte) = space.get_mut(at - start) {
+                *byte ^= mask;
+            }
+        }
         Ok(())
     }
 

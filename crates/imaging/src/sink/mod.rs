@@ -25,6 +25,15 @@ pub trait BlockSink: Send {
     /// **Zeroes** a range: reads return zeroes afterwards, whatever was there before.
     fn zero_range(&mut self, offset: u64, length: u64) -> io::Result<()>;
 
+    /// Reads into all of `space`, from the disk and not from a cache.
+    ///
+    /// # Errors
+    /// `Unsupported` unless overridden: then what was written can not be read back.
+    fn read_at(&mut self, offset: u64, space: &mut [u8]) -> io::Result<()> {
+        let _ = (offset, space);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Returns once everything written is on stable storage.
     fn flush(&mut self) -> io::Result<()>;
 

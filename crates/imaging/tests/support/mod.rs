@@ -322,6 +322,7 @@ pub fn request(url: String, published: &[u8], format: Format) -> ImageRequest {
         format,
         authorization: None,
         proxies: Proxies::default(),
+        read_back: false,
     }
 }
 
