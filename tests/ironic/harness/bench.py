@@ -55,7 +55,7 @@ class Bench:
         self.conductor.stop()
         self._proxy.stop()
         self.image_server.stop()
-        self.disk.detach()
+        self.disk.remove()
         remove_guards(self.layout.cgroup)
 
     def set_image(self, name, algorithm="sha256", digest=None, url=None, **more):
@@ -75,7 +75,7 @@ class Bench:
 
 def remove_state(layout):
     """Removes what the last run of this instance left, whatever ended it. The logs of the last run go with it."""
-    Disk(layout.disk_image).detach()
+    Disk(layout.disk_image).remove()
     remove_guards(layout.cgroup)
     shutil.rmtree(layout.state, ignore_errors=True)
     layout.state.mkdir(parents=True)

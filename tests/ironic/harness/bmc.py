@@ -14,9 +14,11 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from .layout import HOME
 from .machine.agent import POWERED_OFF, REBOOTED
+from .processes import find_agent_process
 from .pxe import kernel_command_line
 
 _STOP_SECONDS = 10
@@ -38,6 +40,11 @@ class Bmc:
         """Process id of the machine, or none when nothing runs."""
         process = self._process
         return process.pid if process else None
+
+    def machine_root(self):
+        """The file systems of the machine, as the agent sees them; none when it does not run."""
+        process = self.process and find_agent_process(self.process)
+        return Path(f"/proc/{process}/root") if process else None
 
     @property
     def log(self):
@@ -77,7 +84,8 @@ class Bmc:
             return self.power
         if words[:1] != ["power"]:
             return "unknown"
-        self._transcript.write({"dir": "ironic->bmc", "event": "power " + words[1]})
+        link = self._network.machine_link()
+        self._transcript.write({"dir": "ironic->bmc", "event": "power " + words[1], "link": link})
         if words[1] == "on":
             self._power_on()
         elif words[1] in ("off", "soft"):

@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 
-from .layout import DISK_BYTES
 from .images import MEBIBYTE
+from .layout import DISK_BYTES
+
+_MARK = b"a tenant's secret" * 30
+_MARK_OFFSET, _MARK_DISTANCE = 5 * MEBIBYTE, 16 * MEBIBYTE
 
 
 class Disk:
@@ -15,18 +18,18 @@ class Disk:
         """The loop device, once attached."""
 
     def attach(self):
-        self.detach()
-        self._image.unlink(missing_ok=True)
+        self.remove()
         with open(self._image, "wb") as file:
             file.truncate(DISK_BYTES)
         self.loop = _output("losetup", "--find", "--show", "--partscan", self._image).strip()
 
-    def detach(self):
-        """Lets go of every loop device on the file, also of one from an earlier run."""
+    def remove(self):
+        """Removes the file, and every loop device on it, also one from an earlier run."""
         for device in _devices_of(self._image):
             # The partitions first: a kernel without parsers does not do it by itself.
             subprocess.run(["partx", "-d", device], capture_output=True)
             subprocess.run(["losetup", "-d", device], capture_output=True)
+        self._image.unlink(missing_ok=True)
         self.loop = None
 
     def blank(self):
@@ -41,6 +44,18 @@ class Disk:
         self.blank()
         _output("sgdisk", "-n", "1:2048:+64M", "-n", "2:0:+64M", self._image)
         _output("mkfs.ext4", "-q", "-F", "-E", f"offset={2048 * 512}", self._image, "65536")
+
+    def scatter_marks(self):
+        """Writes a recognisable block in every 16 MiB."""
+        with open(self._image, "r+b") as file:
+            for offset in range(_MARK_OFFSET, DISK_BYTES, _MARK_DISTANCE):
+                file.seek(offset)
+                file.write(_MARK)
+
+    def marks_left(self):
+        """Offsets at which a mark, or anything but zeros, can still be read."""
+        offsets = range(_MARK_OFFSET, DISK_BYTES, _MARK_DISTANCE)
+        return [offset for offset in offsets if self.read(offset, len(_MARK)) != bytes(len(_MARK))]
 
     def partitions(self):
         """Of each partition: start and size in bytes, and what is in it (`fs`, `label`, `uuid`)."""

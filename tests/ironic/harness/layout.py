@@ -64,7 +64,7 @@ class Layout:
 
     @property
     def transcripts(self):
-        return self.cache / "transcripts"
+        return self.cache / f"transcripts{self.suffix}"
 
     @property
     def disk_image(self):

@@ -4,15 +4,16 @@ import os
 import threading
 from pathlib import Path
 
+from .processes import find_agent_process, programs_of_machine
+
 _PAUSE = 0.5
-_HARNESS = "harness.machine.launch"
 
 
 class MemoryWatch:
     """`with MemoryWatch(bmc) as watch: ...`; then `watch.figures` holds the peaks in KiB:
 
-    `agent_kb` and `agent_idle_kb` (last sample of the process under test, and its smallest), `peak_total_kb` (it and all it started),
-    `procs` (by program), `peak_tmpfs_kb` (what was written to file systems in memory after the start).
+    `procs` (by program; the process under test is `agent`), `agent_idle_kb` (its least), `peak_total_kb` (it and all it started),
+    `peak_tmpfs_kb` (what was written to file systems in memory after the start).
     """
 
     def __init__(self, bmc):
@@ -39,14 +40,8 @@ class MemoryWatch:
                     pass  # processes went away while they were looked at
 
     def _sample(self, machine):
-        processes = _descendants(machine)
-        programs = {process: _program(process) for process in processes}
-        own = [process for process, program in programs.items() if program and _HARNESS not in program]
-        total, root = 0, None
-        for process in own:
-            name = programs[process].split("\0")[0].rsplit("/", 1)[-1]
-            if name == "init" or "ironic-python-agent" in programs[process]:
-                name, root = "agent", process
+        total = 0
+        for process, name in programs_of_machine(machine).items():
             size = _resident(process)
             total += size
             by_name = self.figures.setdefault("procs", {})
@@ -55,30 +50,11 @@ class MemoryWatch:
                 self.figures["agent_idle_kb"] = min(self.figures.get("agent_idle_kb", size), size)
         if total:
             self.figures["peak_total_kb"] = max(self.figures.get("peak_total_kb", 0), total)
-        if root is not None:
-            used = _memory_file_systems(root)
+        agent = find_agent_process(machine)
+        if agent is not None:
+            used = _memory_file_systems(agent)
             start = self._tmpfs_at_start.setdefault(machine, used)
             self.figures["peak_tmpfs_kb"] = max(self.figures.get("peak_tmpfs_kb", 0), used - start)
-
-
-def _descendants(process):
-    children = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                parent = int(Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()[1])
-            except OSError:
-                continue
-            children.setdefault(parent, []).append(int(name))
-    found, waiting = [], [process]
-    while waiting:
-        found.append(waiting.pop())
-        waiting += children.get(found[-1], [])
-    return found
-
-
-def _program(process):
-    return Path(f"/proc/{process}/cmdline").read_text(errors="replace")
 
 
 def _resident(process):

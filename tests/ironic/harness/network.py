@@ -1,5 +1,6 @@
 """Two network namespaces joined by a cable: the conductor's side (`prov0`) and the machine's (`eth0`)."""
 
+import json
 import subprocess
 
 from .layout import CONTROL_IP, NODE_IP, NODE_MAC
@@ -36,6 +37,11 @@ class Network:
             _ip("-n", self._node, "addr", "add", f"{NODE_IP}/24", "dev", NODE_LINK)
             _ip("-n", self._node, "route", "add", "default", "via", CONTROL_IP, "dev", NODE_LINK)
 
+    def machine_link(self):
+        """`up` or `down`: what the machine has made of its link."""
+        shown = _ip("-n", self._node, "-json", "link", "show", NODE_LINK)
+        return "up" if "UP" in json.loads(shown)[0]["flags"] else "down"
+
 
 def _ip(*arguments):
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout

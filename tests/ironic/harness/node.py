@@ -45,6 +45,17 @@ class Node:
     def inventory(self):
         return call("GET", f"/v1/nodes/{NAME}/inventory")
 
+    def ports(self):
+        return call("GET", f"/v1/ports?node={NAME}&fields=address,pxe_enabled")["ports"]
+
+    def power(self, target):
+        call("PUT", f"/v1/nodes/{NAME}/states/power", {"target": target})
+        begun = time.monotonic()
+        while self.get()["power_state"] != target:
+            if time.monotonic() - begun > 60:
+                raise ScenarioFailed(f"no {target} within 60 s")
+            time.sleep(_LOOK_PAUSE)
+
     def provision(self, target, **arguments):
         call("PUT", f"/v1/nodes/{NAME}/states/provision", {"target": target, **arguments})
 

@@ -2,10 +2,11 @@
 
 from harness.failure import CannotRun
 
-from . import deploy
+# In this order: each module registers its own.
+from . import inspection, cleaning, deploy, undeploy, rescue, service, config_drive, partition, faults, fast_track, lockdown  # noqa: F401, E401
 from .registry import ALL
 
-__all__ = ["ALL", "choose", "deploy"]
+__all__ = ["ALL", "choose"]
 
 
 def choose(names):

@@ -37,7 +37,7 @@ class Machine:
     def __init__(self, specification, launcher, log):
         self._specification, self._log_descriptor = specification, log
         self._agent_kind = specification["agent"]["kind"]
-        self._launcher = launcher.makefile("rw", buffering=1)
+        self._launcher = launcher.makefile("rw")
         self._restarts, self._restart_at, self._agent = 0, None, None
 
     def run(self):
@@ -65,10 +65,12 @@ class Machine:
 
     def _report(self, event, **more):
         self._launcher.write(json.dumps({"event": event, "t": round(time.time(), 3), **more}) + "\n")
+        self._launcher.flush()
 
     def _permit(self, devices):
         """Asks for the partitions of the disk to be let through the guard."""
         self._launcher.write(json.dumps({"partitions": devices}) + "\n")
+        self._launcher.flush()
         if self._launcher.readline() != "done\n":
             raise RuntimeError("the guard is gone")
 

@@ -50,7 +50,7 @@ def main():
 
 def _serve(machine, guard, disk, reports):
     """Passes reports on, and opens the guard for partitions of the machine's own disk, until the machine is gone."""
-    with machine.makefile("rw", buffering=1) as lines:
+    with machine.makefile("rw") as lines:
         for line in lines:
             message = json.loads(line)
             if "partitions" in message:
