@@ -298,8 +298,11 @@ fn step_lists_of_the_registry_carry_the_version() {
                 "clean_uefi_nvram"
             ]),
         ),
-        (StepKind::Deploy, json!(["erase_devices_metadata", "clean_uefi_nvram", "write_image"])),
-        (StepKind::Service, json!(["write_image"])),
+        (
+            StepKind::Deploy,
+            json!(["erase_devices_metadata", "clean_uefi_nvram", "write_image", "inject_files"]),
+        ),
+        (StepKind::Service, json!(["write_image", "inject_files"])),
     ] {
         let list = machine.registry.steps(kind, &machine.cx).unwrap().to_value().unwrap();
         assert_eq!(list["hardware_manager_version"], json!({"generic_hardware_manager": "1.2"}));

@@ -130,6 +130,15 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// What was fetched could not be written to its file.
+    #[error("writing what comes from {url}")]
+    Store {
+        /// The URL, without credentials.
+        url: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// Every source failed; the last one's failure is the source.
     #[error("none of the {count} sources of the image worked; the last one")]
     AllSources {
@@ -287,7 +296,9 @@ impl Error {
             | Error::Empty => ErrorKind::InvalidImage,
             Error::TooLarge { .. } => ErrorKind::OutOfSpace,
             Error::Mismatch { .. } => ErrorKind::ChecksumMismatch,
-            Error::OpenDisk { .. } | Error::Disk { .. } | Error::ReadBack { .. } => ErrorKind::Write,
+            Error::OpenDisk { .. } | Error::Disk { .. } | Error::ReadBack { .. } | Error::Store { .. } => {
+                ErrorKind::Write
+            }
             Error::Cancelled => ErrorKind::Cancelled,
         }
     }

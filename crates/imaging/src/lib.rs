@@ -38,5 +38,5 @@ pub use format::{DETECT_BYTES, Detected, Format, FormatError};
 pub use qcow2::Qcow2Error;
 pub use request::{ClientCertificate, ImageRequest, Proxies, TlsVersion, Transport, Written};
 pub use sink::{BlockSink, DeviceSink, MemorySink, NullSink};
-pub use small::fetch_small;
+pub use small::{fetch_into, fetch_small};
 pub use write::write_image;

@@ -1,4 +1,7 @@
-//! Small files by URL: checksum files and config drives. Into memory, with a limit.
+//! Plain files by URL: checksum files and config drives into memory, with a limit; files for a written image into their place.
+
+use std::fs::File;
+use std::io::{Seek, Write};
 
 use events::Events;
 
@@ -22,17 +25,66 @@ pub fn fetch_small(
     authorization: Option<&wire::Secret>,
     limit_bytes: u64,
 ) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    run(url, transport, authorization, &Cancel::new(), limit_bytes, &mut |part| {
+        match part {
+            Part::Start => bytes.clear(),
+            Part::Bytes(part) => bytes.extend_from_slice(part),
+        }
+        Ok(())
+    })?;
+    Ok(bytes)
+}
+
+/// Fetches `url` (http, https or file) into an open file, in bounded memory, and returns its length. Blocks; retries and
+/// resumes as an image does, and begins the file anew where the source can not resume. The file is not flushed.
+///
+/// # Errors
+/// [`Error::Store`] when the file can not be written; else as [`crate::write_image`] for its download.
+pub fn fetch_into(url: &str, transport: &Transport, into: &mut File, cancel: &Cancel) -> Result<u64, Error> {
+    let mut length = 0u64;
+    run(url, transport, None, cancel, u64::MAX, &mut |part| match part {
+        Part::Start => {
+            length = 0;
+            into.set_len(0)?;
+            into.rewind()
+        }
+        Part::Bytes(part) => {
+            length = length.saturating_add(part.len() as u64);
+            into.write_all(part)
+        }
+    })?;
+    Ok(length)
+}
+
+/// What the fetched bytes are made of.
+enum Part<'a> {
+    /// What came so far counts for nothing.
+    Start,
+    Bytes(&'a [u8]),
+}
+
+type Take<'a> = dyn FnMut(Part<'_>) -> std::io::Result<()> + 'a;
+
+fn run(
+    url: &str,
+    transport: &Transport,
+    authorization: Option<&wire::Secret>,
+    cancel: &Cancel,
+    limit: u64,
+    take: &mut Take<'_>,
+) -> Result<(), Error> {
     let events = Events::new(1);
-    let cancel = Cancel::new();
     let runtime = crate::pipeline::runtime()?;
     let result = runtime.block_on(async {
         let urls = [url.to_owned()];
-        let mut source = Source::new(&urls, authorization, &Proxies::default(), transport, &events, &cancel)?;
+        let mut source = Source::new(&urls, authorization, &Proxies::default(), transport, &events, cancel)?;
         let mut restarts = 0;
         loop {
-            match fetch(&mut source, limit_bytes, &cancel).await {
-                Ok(bytes) => return Ok(bytes),
+            match fetch(&mut source, limit, cancel, take).await {
+                Ok(()) => return Ok(()),
                 Err(Interrupt::Failed(error)) => return Err(error),
+                Err(Interrupt::HungUp) if cancel.is_cancelled() => return Err(Error::Cancelled),
                 Err(Interrupt::HungUp) => return Err(Error::Pipeline("the fetch was hung up")),
                 Err(Interrupt::Restart(_)) if restarts < transport.attempts => {
                     restarts += 1;
@@ -49,22 +101,30 @@ pub fn fetch_small(
     result
 }
 
-async fn fetch(source: &mut Source<'_>, limit: u64, cancel: &Cancel) -> Result<Vec<u8>, Interrupt> {
+async fn fetch(
+    source: &mut Source<'_>,
+    limit: u64,
+    cancel: &Cancel,
+    take: &mut Take<'_>,
+) -> Result<(), Interrupt> {
     let too_long = |source: &Source<'_>| Error::TooLong { url: source.name(), limit };
+    let store = |source: &Source<'_>, error| Error::Store { url: source.name(), source: error };
     if source.open().await?.is_some_and(|total| total > limit) {
         return Err(too_long(source).into());
     }
+    take(Part::Start).map_err(|error| store(source, error))?;
     let pool = Pool::new(1, READ);
-    let mut bytes = Vec::new();
+    let mut length = 0u64;
     loop {
         let mut buffer = pool.take(cancel)?;
         source.fill(&mut buffer).await?;
-        if (bytes.len() as u64).saturating_add(buffer.len() as u64) > limit {
+        length = length.saturating_add(buffer.len() as u64);
+        if length > limit {
             return Err(too_long(source).into());
         }
-        bytes.extend_from_slice(&buffer);
+        take(Part::Bytes(&buffer)).map_err(|error| store(source, error))?;
         if !buffer.is_full() {
-            return Ok(bytes);
+            return Ok(());
         }
     }
 }

@@ -9,6 +9,7 @@
 mod ata;
 mod block;
 pub mod children;
+pub mod confined;
 pub mod console;
 pub mod device;
 mod ethtool;

@@ -11,7 +11,7 @@ use wire::{
 
 use super::arguments::{WriteImage, only};
 use super::steps::{self, GenericStep};
-use super::{erase, inventory, nvram, pstore, root_disk};
+use super::{erase, inject, inventory, nvram, pstore, root_disk};
 use crate::deployment::Deployment;
 
 /// The manager that knows every machine a little. Any other is asked before it.
@@ -63,7 +63,7 @@ impl HardwareManager for GenericHardwareManager {
     }
 
     fn steps(&self, kind: StepKind, _: &Context) -> Result<Answer<Vec<Step>>, Error> {
-        Ok(Answer::Mine(steps::advertised(kind)))
+        Ok(Answer::Mine(steps::advertised(kind, self.deployment.settings().inject_files_priority)))
     }
 
     fn run_step(&self, call: &StepCall, cx: &Context) -> Result<Answer<Value>, Error> {
@@ -87,6 +87,10 @@ impl HardwareManager for GenericHardwareManager {
             GenericStep::EraseDevicesExpress => {
                 only(&call.arguments, &call.step, &[])?;
                 erase::express::run(cx, &self.deployment.settings())?;
+                Value::Null
+            }
+            GenericStep::InjectFiles => {
+                inject::run(cx, &self.deployment.settings(), call)?;
                 Value::Null
             }
             GenericStep::ErasePstore => {

@@ -8,6 +8,7 @@ mod erase;
 #[cfg(test)]
 mod fixture;
 pub(crate) mod image;
+mod inject;
 mod inventory;
 mod manager;
 mod nvram;

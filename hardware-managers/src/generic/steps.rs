@@ -23,6 +23,8 @@ pub(crate) enum GenericStep {
     CleanUefiNvram,
     /// Writes an image to the root disk.
     WriteImage,
+    /// Puts files into the system on the root disk.
+    InjectFiles,
 }
 
 impl GenericStep {
@@ -35,13 +37,15 @@ impl GenericStep {
             "erase_pstore" => Some(Self::ErasePstore),
             "clean_uefi_nvram" => Some(Self::CleanUefiNvram),
             "write_image" => Some(Self::WriteImage),
+            "inject_files" => Some(Self::InjectFiles),
             _ => None,
         }
     }
 }
 
-/// What is advertised for a kind.
-pub(crate) fn advertised(kind: StepKind) -> Vec<Step> {
+/// What is advertised for a kind. The operator chooses the priority of `inject_files`.
+pub(crate) fn advertised(kind: StepKind, inject_files_priority: u32) -> Vec<Step> {
+    let inject_files = || with_arguments(step("inject_files", inject_files_priority), &INJECT_FILES);
     match kind {
         StepKind::Clean => [
             step("erase_devices", 10),
@@ -56,8 +60,9 @@ pub(crate) fn advertised(kind: StepKind) -> Vec<Step> {
             step("erase_devices_metadata", 0),
             with_arguments(step("clean_uefi_nvram", 0), &[MATCH_PATTERNS]),
             step("write_image", 0),
+            inject_files(),
         ],
-        StepKind::Service => vec![step("write_image", 0)],
+        StepKind::Service => vec![step("write_image", 0), inject_files()],
     }
 }
 
@@ -69,6 +74,16 @@ const MATCH_PATTERNS: Optional = (
     "Json blob contains a list of regex patterns where any UEFI NVRAM entry matching that pattern will be deleted. Default \
      value is '[\"^HD\\(\", \"shim.*\\.efi\", \"grub.*\\.efi\"]'",
 );
+
+const INJECT_FILES: [Optional; 2] = [
+    (
+        "files",
+        "Files to inject, a list of file structures with keys: 'path' (path to the file), 'partition' (partition specifier), \
+         'content' (base64 encoded string), 'mode' (new file mode) and 'dirmode' (mode for the leaf directory, if created). \
+         Merged with the values from node.properties[inject_files].",
+    ),
+    ("verify_ca", "Whether to verify TLS certificates. Global agent options are used by default."),
+];
 
 fn step(name: &str, priority: u32) -> Step {
     Step {
@@ -110,7 +125,7 @@ mod tests {
                     "burnin_network",
                 ][..],
             ),
-            (StepKind::Deploy, &["apply_configuration", "inject_files", "execute_bootc_install"]),
+            (StepKind::Deploy, &["apply_configuration", "execute_bootc_install"]),
             (
                 StepKind::Service,
                 &[
@@ -121,21 +136,20 @@ mod tests {
                     "burnin_gpu",
                     "burnin_memory",
                     "burnin_network",
-                    "inject_files",
                     "execute_bootc_install",
                 ],
             ),
         ] {
             let mut wanted = upstream[kind.name()].as_array().unwrap().clone();
             wanted.retain(|step| !absent.contains(&step["step"].as_str().unwrap()));
-            assert_eq!(serde_json::to_value(advertised(kind)).unwrap(), json!(wanted), "{kind:?}");
+            assert_eq!(serde_json::to_value(advertised(kind, 0)).unwrap(), json!(wanted), "{kind:?}");
         }
     }
 
     #[test]
     fn every_advertised_step_can_be_run() {
         for kind in [StepKind::Clean, StepKind::Deploy, StepKind::Service] {
-            for step in advertised(kind) {
+            for step in advertised(kind, 50) {
                 assert!(GenericStep::parse(&step.step).is_some(), "{}", step.step);
             }
         }

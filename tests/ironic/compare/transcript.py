@@ -9,8 +9,6 @@ import json
 import pathlib
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
-# What was recorded before the first scenario.
-BETWEEN = "start."
 
 
 class Transcript:
@@ -58,7 +56,7 @@ def directory(path):
     found = {}
     if path.is_dir():
         for entry in sorted(path.iterdir()):
-            if entry.name.endswith(SUFFIXES) and not entry.name.startswith(BETWEEN):
+            if entry.name.endswith(SUFFIXES):
                 found[entry.name.split(".jsonl")[0]] = entry
     return found
 

@@ -203,7 +203,7 @@ mod tests {
     fn options(info: serde_json::Value) -> EraseOptions {
         let cx = Context::new(Fixture::new().host(), events::Events::default())
             .with_node(json!({"uuid": "u", "driver_internal_info": info}));
-        EraseOptions::read(&cx).unwrap()
+        EraseOptions::read(&cx, &Settings::default()).unwrap()
     }
 
     #[test]

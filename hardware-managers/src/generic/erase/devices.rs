@@ -19,7 +19,7 @@ use crate::settings::Settings;
 /// # Errors
 /// As `collect` before the first disk is touched. `BlockDeviceErase` naming every disk that failed; the others are erased.
 pub(crate) fn run(cx: &Context, settings: &Settings) -> Result<Value, Error> {
-    let options = EraseOptions::read(cx)?;
+    let options = EraseOptions::read(cx, settings)?;
     let Candidates { targets, passed_over } = collect(cx, settings, &options, ReadOnly::Fail)?;
     let names: Vec<String> = targets.iter().map(|target| target.disk().name.clone()).collect();
     let meter = Meter::new(cx, &targets, &options);

@@ -18,7 +18,7 @@ use crate::settings::Settings;
 /// # Errors
 /// As `erase_devices_metadata`.
 pub(crate) fn run(cx: &Context, settings: &Settings) -> Result<(), Error> {
-    let options = EraseOptions::read(cx)?;
+    let options = EraseOptions::read(cx, settings)?;
     let Candidates { mut targets, .. } = collect(cx, settings, &options, ReadOnly::Leave)?;
     targets.sort_by(|a, b| b.disk().name.cmp(&a.disk().name));
     let names: Vec<String> = targets.iter().map(|target| target.disk().name.clone()).collect();

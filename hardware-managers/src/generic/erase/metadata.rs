@@ -18,7 +18,7 @@ use crate::settings::Settings;
 /// `ProtectedDevice` when a disk is in use or holds a file system that other machines share: then nothing was wiped.
 /// `BlockDeviceErase` naming every disk that failed; the others are wiped.
 pub(crate) fn run(cx: &Context, settings: &Settings) -> Result<(), Error> {
-    let options = EraseOptions::read(cx)?;
+    let options = EraseOptions::read(cx, settings)?;
     let Candidates { mut targets, .. } = collect(cx, settings, &options, ReadOnly::Leave)?;
     targets.sort_by(|a, b| b.disk().name.cmp(&a.disk().name));
     let mut failures = Vec::new();

@@ -5,6 +5,7 @@ use hwm::{Context, Error};
 use serde_json::Value;
 
 use crate::generic::arguments::invalid;
+use crate::settings::Settings;
 
 /// The options of the erase steps. The conductor writes all but the last two into `driver_internal_info`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(super) struct EraseOptions {
 }
 
 impl EraseOptions {
-    pub(super) fn read(cx: &Context) -> Result<Self, Error> {
+    pub(super) fn read(cx: &Context, settings: &Settings) -> Result<Self, Error> {
         let info = Info(cx);
         let failed = "agent_continue_if_secure_erase_failed";
         // The older name counts where the newer one is not there.
@@ -43,7 +44,7 @@ impl EraseOptions {
             ata: info.flag("agent_enable_ata_secure_erase", true)?,
             skip_read_only: info.flag("agent_erase_skip_read_only", false)?,
             concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
-            guard: info.flag("wipe_special_filesystems", true)?,
+            guard: settings.guard_special_filesystems && info.flag("wipe_special_filesystems", true)?,
         })
     }
 }
@@ -89,7 +90,7 @@ mod tests {
     fn read(info: Value) -> Result<EraseOptions, Error> {
         let cx = Context::new(Fixture::new().host(), events::Events::default())
             .with_node(json!({"uuid": "u", "driver_internal_info": info}));
-        EraseOptions::read(&cx)
+        EraseOptions::read(&cx, &Settings::default())
     }
 
     #[test]
@@ -126,6 +127,9 @@ mod tests {
             guard: false,
         };
         assert_eq!(options, wanted);
+        let cx = Context::new(Fixture::new().host(), events::Events::default());
+        let unguarded = Settings { guard_special_filesystems: false, ..Settings::default() };
+        assert!(!EraseOptions::read(&cx, &unguarded).unwrap().guard);
         assert_eq!(read(json!({"disk_erasure_concurrency": 0})).unwrap().concurrency, 1);
     }
 
