@@ -53,6 +53,14 @@ pub enum Error {
         "the system has no bundle of trusted authorities: give a CA file (option cafile), or allow insecure connections"
     )]
     NoTrust,
+    /// A registry holds something else than a disk image, or does not give it out.
+    #[error("{reference}: {reason}")]
+    Registry {
+        /// The reference.
+        reference: String,
+        /// What is in the way.
+        reason: String,
+    },
     /// The HTTP client could not be built.
     #[error("building the HTTP client")]
     Client(#[source] reqwest::Error),
@@ -286,7 +294,7 @@ impl Error {
             | Error::Pipeline(_) => ErrorKind::Download,
             Error::Status { status, .. } if is_fatal_status(*status) => ErrorKind::DownloadFatal,
             Error::Status { .. } => ErrorKind::Download,
-            Error::Answer { .. } | Error::TooLong { .. } => ErrorKind::DownloadFatal,
+            Error::Answer { .. } | Error::TooLong { .. } | Error::Registry { .. } => ErrorKind::DownloadFatal,
             Error::AllSources { last, .. } | Error::Unbootable(last) => last.kind(),
             Error::Format { .. }
             | Error::Inside { .. }
