@@ -1,6 +1,6 @@
 # What one does with this repository. Each target is a script in scripts/, which says more.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-ironic lint clean
+.PHONY: help setup build demo test test-ironic test-ironic-compare bench-agent lint clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
@@ -25,6 +25,12 @@ test: ## every test: units, loop devices, virtual machines
 
 test-ironic: ## a real Ironic drives the agent; IRONIC=39.0.0 SCENARIOS="inspect rescue" AGENT=ipa narrow it down
 	@IRONIC="$(IRONIC)" SCENARIOS="$(SCENARIOS)" AGENT="$(AGENT)" scripts/test-ironic.sh
+
+test-ironic-compare: ## hold the agent beside ironic-python-agent, with what test-ironic recorded; RECORD=1 renews the reference first
+	@AGENT="$(AGENT)" RECORD="$(RECORD)" scripts/test-ironic-compare.sh
+
+bench-agent: ## start, memory, news and requests a second of the agent beside ironic-python-agent
+	@AGENT="$(AGENT)" ROUNDS="$(ROUNDS)" scripts/bench-agent.sh
 
 lint: ## format, clippy, licenses and banned dependencies
 	@scripts/setup.sh build

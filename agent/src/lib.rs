@@ -9,6 +9,7 @@
 //! - [`cli`]: the program's command line; [`config`]: what it may be told; [`cmdline`]: the kernel's.
 //! - [`startup`]: the story of a run, from probing the hardware to the last heartbeat.
 //! - [`conductor`]: calls to the conductor; [`api`]: calls from it; [`command`]: what those ask for.
+//! - [`virtual_media`]: what a conductor hands over on a floppy or a disc of the BMC's.
 //! - [`init`]: what comes before all that when the agent is the first process of a ramdisk.
 //! - [`progress`] and [`logging`]: what people read.
 
@@ -22,6 +23,7 @@ pub mod init;
 pub mod logging;
 pub mod progress;
 pub mod startup;
+pub mod virtual_media;
 
 pub use cli::main;
 

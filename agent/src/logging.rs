@@ -1,7 +1,10 @@
 //! Logging: lines on standard error or on the consoles, and the last ones kept in memory for `log.collect_system_logs`.
 
 use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::Level;
@@ -9,6 +12,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::init::Console;
@@ -24,6 +28,8 @@ pub struct LogRing(Arc<Mutex<Ring>>);
 struct Ring {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
+    /// Every line goes there as well.
+    file: Option<File>,
 }
 
 impl LogRing {
@@ -39,12 +45,28 @@ impl LogRing {
 
     fn push(&self, line: &[u8]) {
         let mut ring = self.lock();
+        if let Some(file) = &mut ring.file
+            && file.write_all(line).is_err()
+        {
+            ring.file = None; // a full disk: not worth a line a line
+        }
         ring.bytes = ring.bytes.saturating_add(line.len());
         ring.lines.push_back(line.to_vec());
         while ring.bytes > RING_BYTES {
             let Some(oldest) = ring.lines.pop_front() else { break };
             ring.bytes = ring.bytes.saturating_sub(oldest.len());
         }
+    }
+
+    /// Lets every line go to a file as well, those first that are there already.
+    fn write_to(&self, path: &Path) -> io::Result<()> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        file.write_all(self.text().as_bytes())?;
+        self.lock().file = Some(file);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
@@ -128,8 +150,28 @@ impl Output {
     }
 }
 
+/// Logging that runs.
+pub struct Logging {
+    /// The kept lines.
+    pub ring: LogRing,
+    /// Chooses anew which lines are wanted.
+    refilter: Box<dyn Fn(bool) + Send>,
+}
+
+impl Logging {
+    /// Applies what the configuration says, once it is known: how much to log, and a file to write to.
+    pub fn configure(&self, debug: bool, file: Option<&Path>) {
+        (self.refilter)(debug);
+        if let Some(path) = file
+            && let Err(error) = self.ring.write_to(path)
+        {
+            tracing::warn!(%error, file = %path.display(), "the log file (options log_file, log_dir) can not be written");
+        }
+    }
+}
+
 /// Starts logging for the whole process. A second call changes nothing.
-pub fn start(output: &Output, filter: Option<&str>, debug: bool) -> LogRing {
+pub fn start(output: &Output, filter: Option<&str>, debug: bool) -> Logging {
     let ring = LogRing::default();
     let kept = ring.clone();
     let console = tracing_subscriber::fmt::layer().with_writer(output.writer()).with_target(false);
@@ -138,14 +180,22 @@ pub fn start(output: &Output, filter: Option<&str>, debug: bool) -> LogRing {
     let memory = tracing_subscriber::fmt::layer()
         .with_writer(move || RingWriter { ring: kept.clone(), line: Vec::new() })
         .with_ansi(false);
+    let (shown, show) = reload::Layer::new(output.targets(filter, debug));
+    let (remembered, remember) = reload::Layer::new(targets(filter, debug));
     let started = tracing_subscriber::registry()
-        .with(console.with_filter(output.targets(filter, debug)))
-        .with(memory.with_filter(targets(filter, debug)))
+        .with(console.with_filter(shown))
+        .with(memory.with_filter(remembered))
         .try_init();
     if started.is_err() {
         tracing::debug!("logging was started before");
     }
-    ring
+    let (output, filter) = (output.clone(), filter.map(str::to_owned));
+    let refilter = Box::new(move |debug| {
+        // An error says that logging has ended.
+        let _ = show.reload(output.targets(filter.as_deref(), debug));
+        let _ = remember.reload(targets(filter.as_deref(), debug));
+    });
+    Logging { ring, refilter }
 }
 
 #[cfg(test)]
@@ -164,6 +214,17 @@ mod tests {
         assert!(output.targets(None, true).would_enable("imaging", &Level::DEBUG));
         assert!(!targets(None, true).would_enable("hyper", &Level::INFO));
         assert!(targets(Some("hyper=trace"), false).would_enable("hyper", &Level::TRACE));
+    }
+
+    #[test]
+    fn a_log_file_gets_the_lines_from_before_it_was_named_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logs/agent.log");
+        let ring = LogRing::default();
+        ring.push(b"early\n");
+        ring.write_to(&path).unwrap();
+        ring.push(b"late\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "early\nlate\n");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod write;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use hwm::HardwareManager;
@@ -23,6 +24,7 @@ pub use self::exit::Exit;
 use crate::cmdline::Cmdline;
 use crate::config::{Config, Error, Overrides};
 use crate::init;
+use crate::virtual_media;
 
 #[derive(Parser)]
 #[command(
@@ -103,10 +105,25 @@ impl Options {
     }
 
     /// The configuration of this machine with these options; the second value holds warnings.
-    pub fn load(&self, host: &Host) -> Result<(Config, Vec<String>), Error> {
-        let cmdline = Cmdline::parse(&host.attribute("/proc/cmdline").unwrap_or_default());
-        Config::load(host, &cmdline, &self.overrides())
+    pub fn load(&self, host: &Host) -> Result<(Config, Vec<String>), LoadError> {
+        let mut cmdline = Cmdline::parse(&host.attribute("/proc/cmdline").unwrap_or_default());
+        // The devices of a machine that runs are there, or not at all.
+        let media = virtual_media::take(host, &mut cmdline, Duration::ZERO)?;
+        let (config, mut warnings) = Config::load(host, &cmdline, &self.overrides())?;
+        warnings.splice(0..0, media.notices);
+        Ok((config, warnings))
     }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A source makes no sense.
+    #[error(transparent)]
+    Config(#[from] Error),
+    /// Virtual media is there and can not be used.
+    #[error(transparent)]
+    VirtualMedia(#[from] virtual_media::Error),
 }
 
 /// The whole program: `managers` are asked before the built-in ones of equal support.

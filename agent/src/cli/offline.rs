@@ -30,7 +30,7 @@ impl From<hwm::Error> for Failed {
 
 /// Lets warnings be seen. What `imaging` says is said again by events and by the failure itself.
 pub(crate) fn log_warnings() {
-    crate::logging::start(&crate::logging::Output::Stderr, Some("warn,imaging=off"), false);
+    let _ = crate::logging::start(&crate::logging::Output::Stderr, Some("warn,imaging=off"), false); // nobody asks for it back
 }
 
 /// Prints a failure to stderr, and says how to exit.

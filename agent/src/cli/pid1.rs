@@ -9,7 +9,7 @@ use sys::Host;
 use super::run::{self, Setup};
 use crate::cmdline::Cmdline;
 use crate::config::{Config, Overrides};
-use crate::init::{self, Console, Identity};
+use crate::init::{self, Console, Identity, Machine};
 use crate::logging::{self, Output};
 use crate::progress;
 
@@ -39,14 +39,18 @@ fn agent(
     events: Events,
     managers: Vec<Box<dyn HardwareManager>>,
 ) -> Result<(), Box<dyn Error>> {
-    let (config, warnings) = Config::load(host, cmdline, &Overrides::default())?;
-    let log = logging::start(&Output::Console(console.clone()), None, *config.debug);
+    // Files may come from virtual media, which needs drivers: until then the kernel command line alone says how much to log.
+    let early = Config::from_cmdline(cmdline)?;
+    let logging = logging::start(&Output::Console(console.clone()), None, *early.debug);
+    progress::log_events(&events);
+    let Machine { network, cmdline } = init::bring_up(host, cmdline, &events)?;
+    let (config, warnings) = Config::load(host, &cmdline, &Overrides::default())?;
+    logging.configure(*config.debug, config.log_path().as_deref());
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    progress::log_events(&events);
-    let network = init::bring_up(host, cmdline, &events)?;
-    console.banner(&Identity::collect(host, cmdline, Some(&network)));
+    console.banner(&Identity::collect(host, Some(&config), Some(&network)));
+    let log = logging.ring;
     // Nobody starts process 1 again: what may come right with time is tried for ever.
     let setup = Setup { host: host.clone(), config, events, log, managers, keep_trying: true };
     run::to_the_end(setup, std::future::pending())?;

@@ -54,13 +54,14 @@ pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn Hardware
             return Exit::Usage;
         }
     };
-    let log = logging::start(&Output::Stderr, options.log.as_deref(), *config.debug);
+    let logging = logging::start(&Output::Stderr, options.log.as_deref(), *config.debug);
+    logging.configure(*config.debug, config.log_path().as_deref());
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     let events = Events::default();
     progress::log_events(&events);
-    let setup = Setup { host: host.clone(), config, events, log, managers, keep_trying: false };
+    let setup = Setup { host: host.clone(), config, events, log: logging.ring, managers, keep_trying: false };
     match to_the_end(setup, told_to_stop()) {
         Ok(()) => Exit::Success,
         Err(error) => {

@@ -175,6 +175,22 @@ impl Config {
         Ok((config, warnings))
     }
 
+    /// What the kernel command line alone says: before any file can be read.
+    pub fn from_cmdline(cmdline: &Cmdline) -> Result<Self, Error> {
+        let mut config = Self::default();
+        config.apply_kernel(cmdline)?;
+        Ok(config)
+    }
+
+    /// The file for the log, where one is wanted: `log_file`, in `log_dir` unless it is absolute.
+    pub fn log_path(&self) -> Option<PathBuf> {
+        let (file, folder) = (self.log_file.value.clone(), self.log_dir.value.clone());
+        match (folder, file) {
+            (None, file) => file,
+            (Some(folder), file) => Some(folder.join(file.unwrap_or_else(|| "ferric-agent.log".into()))),
+        }
+    }
+
     /// A line for each option that somebody set for nothing.
     fn idle_settings(&self) -> impl Iterator<Item = String> {
         let set = self.rows().into_iter().filter(|row| row.origin != Origin::Default);
@@ -367,6 +383,20 @@ mod tests {
         assert_eq!(port(Overrides::default()), 1);
         assert_eq!(port(home.clone()), 2);
         assert_eq!(port(Overrides { files: vec![named], ..home }), 3);
+    }
+
+    #[test]
+    fn the_log_file_lies_in_the_log_folder_unless_it_is_absolute() {
+        for (values, expected) in [
+            (&[][..], None),
+            (&[("log_file", "/var/log/a")][..], Some("/var/log/a")),
+            (&[("log_dir", "/var/log")], Some("/var/log/ferric-agent.log")),
+            (&[("log_dir", "/var/log"), ("log_file", "a")], Some("/var/log/a")),
+            (&[("log_dir", "/var/log"), ("log_file", "/a")], Some("/a")),
+        ] {
+            let (config, _) = load("/nonexistent".as_ref(), "", values);
+            assert_eq!(config.log_path(), expected.map(PathBuf::from), "{values:?}");
+        }
     }
 
     #[test]

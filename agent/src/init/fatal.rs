@@ -11,6 +11,7 @@ use sys::{Host, Power};
 
 use super::{Console, Identity, reaper};
 use crate::cmdline::Cmdline;
+use crate::config::Config;
 
 /// How long a message is shown before the machine reboots or is switched off, if that is what is wanted.
 const SHOWN_FOR: Duration = Duration::from_secs(60);
@@ -56,7 +57,7 @@ pub fn fatal(
     tracing::error!(what, error = chain(error).join(": "), "fatal");
     let lines = message(what, &chain(error), advice, policy);
     loop {
-        console.banner(&Identity::collect(host, cmdline, None));
+        console.banner(&Identity::collect(host, Config::from_cmdline(cmdline).ok().as_ref(), None));
         for line in &lines {
             console.line(line);
         }

@@ -20,6 +20,7 @@ use events::{EventKind, Events, Phase};
 use sys::Host;
 
 use crate::cmdline::Cmdline;
+use crate::virtual_media::{self, Media};
 pub use console::{Console, Identity};
 pub use fatal::{OnFatal, fatal, supervise};
 pub use modules::helper::{is_helper_call, run_helper};
@@ -27,6 +28,8 @@ pub use network::{Network, Up};
 
 /// How long drivers may take to find their devices before start-up goes on without waiting for them.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+/// How long virtual media may take to appear: a BMC plugs it in over USB.
+const MEDIA_LIMIT: Duration = Duration::from_secs(20);
 /// How long start-up waits for a first address; after that the network goes on trying in the background.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(60);
 
@@ -56,6 +59,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Virtual media is there and can not be used.
+    #[error(transparent)]
+    VirtualMedia(#[from] virtual_media::Error),
 }
 
 /// Whether this process is the first one of its process id namespace: of a ramdisk, of a container.
@@ -92,18 +98,41 @@ pub fn prepare(host: &Host) -> Result<Cmdline, Error> {
     Ok(cmdline)
 }
 
-/// Loads the drivers that the hardware asks for and brings the network up. Blocks until there is a first address, a minute
-/// at most: without one it returns as well, with a warning on the console, and goes on trying in the background.
+/// The machine once it is up.
+#[derive(Debug)]
+pub struct Machine {
+    /// Its network.
+    pub network: Network,
+    /// The kernel command line, and the parameters of virtual media that go before it.
+    pub cmdline: Cmdline,
+}
+
+/// Loads the drivers that the hardware asks for, reads virtual media where the kernel command line says that there is some, and
+/// brings the network up. Blocks until there is a first address, a minute at most: without one it returns as well, with a
+/// warning on the console, and goes on trying in the background.
 ///
-/// Needs [`prepare`] first.
-pub fn bring_up(host: &Host, cmdline: &Cmdline, events: &Events) -> Result<Network, Error> {
+/// Needs [`prepare`] first. Configuration files may have come from virtual media: read them after this.
+pub fn bring_up(host: &Host, cmdline: &Cmdline, events: &Events) -> Result<Machine, Error> {
     if !is_first_of_ramdisk() {
         return Err(Error::NotInit);
     }
     let started = std::time::Instant::now();
     events.emit(EventKind::PhaseStarted { phase: Phase::Network, subject: "loading drivers".into() });
     let drivers = modules::start(host, cmdline);
-    let network = Network::start(host, cmdline, events);
+    let mut cmdline = cmdline.clone();
+    // Virtual media may say how to reach the network, so the network has to wait for it; without it nothing waits.
+    let media = if virtual_media::is_used(&cmdline) {
+        drivers.settle(SETTLE_LIMIT);
+        let media = virtual_media::take(host, &mut cmdline, MEDIA_LIMIT)?;
+        for notice in &media.notices {
+            tracing::info!("{notice}");
+            events.emit(EventKind::Notice { message: notice.clone() });
+        }
+        media
+    } else {
+        Media::default()
+    };
+    let network = Network::start(host, &cmdline, media.network_data.as_deref(), events);
     drivers.settle(SETTLE_LIMIT);
     mounts::mount_efivars(host);
     network.wait(host, ADDRESS_LIMIT);
@@ -112,7 +141,7 @@ pub fn bring_up(host: &Host, cmdline: &Cmdline, events: &Events) -> Result<Netwo
         let seconds = started.elapsed().as_secs_f64();
         events.emit(EventKind::PhaseFinished { phase: Phase::Network, seconds, bytes: None });
     }
-    Ok(network)
+    Ok(Machine { network, cmdline })
 }
 
 /// Keeps the kernel's chatter off the console: errors stay, the rest is in its log. Whoever asked for more gets it.

@@ -31,6 +31,9 @@ pub enum Error {
     /// A file system that can not be read.
     #[error("FAT file system: {reason}")]
     Fat { reason: String },
+    /// The same of an optical disc's.
+    #[error("ISO 9660 file system: {reason}")]
+    Iso { reason: String },
 }
 
 impl Error {

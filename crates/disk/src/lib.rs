@@ -5,7 +5,8 @@
 //! - [`Policy`] and [`Target`] are the gate: **every destructive function of Ferric takes a [`Target`]**, and only
 //!   [`Target::claim`] makes one, after the safety checks that stand inside it.
 //! - [`table`] reads GPT and MBR, [`fix_gpt`] moves the backup GPT to the end of the disk, [`config_drive`] puts a config
-//!   drive onto a written disk, [`probe`] recognises file systems, [`fat`] reads files of an EFI system partition.
+//!   drive onto a written disk, [`probe`] recognises file systems, [`fat`] and [`iso`] read files
+//!   of an EFI system partition and of virtual media, [`Files`] those of either by path.
 //! - [`erase`] makes data unreadable; [`wipe_metadata`] only makes a disk look empty.
 //!
 //! Streaming an image onto a disk is `imaging`; boot entries are `boot`.
@@ -17,9 +18,11 @@ mod contents;
 pub mod erase;
 mod error;
 pub mod fat;
+mod files;
 mod glob;
 mod hints;
 mod identity;
+pub mod iso;
 mod list;
 mod policy;
 pub mod probe;
@@ -32,8 +35,9 @@ mod wipe;
 pub use allow::AllowList;
 pub use contents::{Contents, PartitionContents};
 pub use error::Error;
+pub use files::Files;
 pub use hints::{HintVerdict, Hints};
-pub use list::{list, partition_path};
+pub use list::{describe, list, partition_path};
 pub use policy::Policy;
 pub use select::{DEFAULT_MINIMUM_BYTES, Selection, Verdict, select};
 pub use source::{Device, Region, Source};

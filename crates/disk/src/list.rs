@@ -90,7 +90,8 @@ fn is_path_of_multipath(host: &Host, name: &str) -> bool {
     holders.iter().any(|holder| Kind::of(host, holder) == Some(Kind::Multipath))
 }
 
-pub(crate) fn describe(host: &Host, name: &str) -> Disk {
+/// What sysfs says of a block device, by its name there. No judgement whether it is a disk.
+pub fn describe(host: &Host, name: &str) -> Disk {
     let attribute = |path: &str| host.attribute(format!("/sys/block/{name}/{path}"));
     let number = |path: &str| host.number::<u32>(format!("/sys/block/{name}/{path}"));
     let sectors: u64 = host.number(format!("/sys/block/{name}/size")).unwrap_or(0);

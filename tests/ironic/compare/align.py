@@ -18,8 +18,8 @@ import difflib
 import exchange
 import transcript
 
-LANES = ("conductor", "machine", "start", "command", "images", "heartbeat")
-AS_ANSWERED = {status: f"<{status} as it was answered>" for status in ("SUCCEEDED", "FAILED")}
+LANES = ("conductor", "machine", "start", "command", "images", "heartbeat", "probe")
+FINISHED = ("SUCCEEDED", "FAILED", "CLEAN_VERSION_MISMATCH")
 RETRIED = {"lookup": (404, 409), "heartbeat": (409,)}
 
 
@@ -45,20 +45,43 @@ def _exchanges(records):
     return kept
 
 
+def _listed(view, answers, known):
+    """The view of a list of commands in which one that stands as it was answered says just that. With `known`, ids that are not in it
+    are left out: the other agent refused that command, which has been said already."""
+    body = view.get("response", {}).get("body")
+    if not isinstance(body, dict) or not isinstance(body.get("commands"), list):
+        return view
+    listed = [
+        {"id": entry.get("id"), "stands": "as it was answered"} if entry in answers else entry
+        for entry in body["commands"]
+        if known is None or entry.get("id") in known
+    ]
+    return {**view, "response": {**view["response"], "body": {**body, "commands": listed}}}
+
+
+def _answers(exchanges, lane):
+    """Results of the commands of a lane, in order."""
+    bodies = [item.view.get("response", {}).get("body") for item in exchanges if item.lane == lane]
+    return [body for body in bodies if isinstance(body, dict) and "command_status" in body]
+
+
 def _polls(exchanges):
-    """`{commands so far: last poll}`, in which a command that still stands as its own answer had it says just that."""
-    polls, commands, answers = {}, 0, []
+    """`{commands so far: last poll}`"""
+    polls, commands = {}, 0
+    answers = [answer for answer in _answers(exchanges, "command") if answer["command_status"] in FINISHED]
     for item in exchanges:
-        body = item.view.get("response", {}).get("body")
         if item.lane == "command":
             commands += 1
-            answers.append(body)
         elif item.lane == "poll":
-            if isinstance(body, dict) and isinstance(body.get("commands"), list):
-                listed = [AS_ANSWERED.get(entry.get("command_status")) or entry if entry in answers else entry for entry in body["commands"]]
-                item.view["response"]["body"] = {**body, "commands": listed}
-            polls[commands] = item
+            polls[commands] = exchange.Exchange("poll", "poll", _listed(item.view, answers, None))
     return polls
+
+
+def _probes(exchanges, others):
+    """Probes, with the lists among them freed of what only one of the two took."""
+    answers = _answers(exchanges, "probe")
+    known = {answer["id"] for answer in answers} & {answer["id"] for answer in _answers(others, "probe")}
+    return [exchange.Exchange("probe", item.name, _listed(item.view, answers, known)) for item in exchanges if item.lane == "probe"]
 
 
 def _distinct(items):
@@ -92,6 +115,8 @@ def _boot(number, ipa, ferric):
         right = [item for item in ferric if item.lane == lane]
         if lane == "heartbeat":
             left, right = _distinct(left), _distinct(right)
+        elif lane == "probe":
+            left, right = _probes(ipa, ferric), _probes(ferric, ipa)
         yield from _lane(boot, left, right)
     left, right = _polls(ipa), _polls(ferric)
     for commands in sorted(set(left) & set(right)):

@@ -33,6 +33,8 @@ def _event(record):
 
 def _kind(record):
     method, path = record["method"], record["path"].split("?")[0]
+    if record["dir"] == "probe":
+        return "probe", f"probe {record['probe']}"
     if record["dir"] == "client->images":
         # The conductor looks at every image (HEAD) before the machine is on.
         return ("conductor", f"{method} {path}") if method == "HEAD" else ("images", f"{method} {path}")
@@ -61,11 +63,11 @@ def _view(record):
         "path": url.path,
         "query": dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True)),
         "http": record.get("http"),
-        "request": {"headers": headers, "body": record.get("req_body")},
+        "request": {"headers": headers, "body": None if record["dir"] == "probe" else record.get("req_body")},
         "response": {"status": record.get("status"), "body": record.get("resp_body")},
     }
     if "reason" in record:
-        view["response"]["reason"] = record["reason"]
+        view["response"]["reason"] = record["reason"] and record["reason"].lower()
     if "resp_headers" in record:
         view["response"]["headers"] = {name.lower(): value for name, value in record["resp_headers"].items()}
     for field in ("tls_out", "sent", "error"):

@@ -23,6 +23,11 @@ def glob(pattern, text):
     return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("*")), text, re.S) is not None
 
 
+def bare(scenario):
+    """A scenario's name without the release before it: `39.0.0/inspect` is `inspect`."""
+    return scenario.split("/")[-1]
+
+
 def value_text(value):
     """How a value is written in patterns and reports: a string as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
@@ -58,7 +63,7 @@ class Rule:
 
     def takes(self, scenario, where, difference):
         """Whether the rule explains this difference; counts it if so."""
-        if not any(glob(pattern, scenario) for pattern in self.scenarios):
+        if not any(glob(pattern, bare(scenario)) for pattern in self.scenarios):
             return False
         if self.used.get(scenario, 0) >= self.at_most:
             return False
@@ -89,6 +94,7 @@ class Expected:
         `compared` is `{scenario}`; a rule for `*` is judged only by a run over every scenario, which `None` as a member says.
         """
         complaints = []
+        compared = {scenario and bare(scenario) for scenario in compared}
         for rule in self.rules:
             judged = all(
                 any(glob(pattern, scenario) for scenario in compared if scenario) and ("*" not in pattern or None in compared)

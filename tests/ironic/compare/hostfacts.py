@@ -58,7 +58,8 @@ def inventory(value):
 
 def _blur(value):
     if isinstance(value, dict):
-        return {key: inventory(item) if key == "inventory" else _blur(item) for key, item in value.items()}
+        is_inventory = {"interfaces", "cpu", "memory"} <= set(value)
+        return inventory(value) if is_inventory else {key: _blur(item) for key, item in value.items()}
     return [_blur(item) for item in value] if isinstance(value, list) else value
 
 

@@ -55,6 +55,7 @@ OBJECTS = (
 HEADERS = (
     ("length", "follows from bodies that are compared", "content-length", "<length>"),
     ("date", "when the answer was given", "date", "<date>"),
+    ("allow", "methods are a set; IPA's order changes from start to start", "allow", lambda value: ", ".join(sorted(re.split(r",\s*", value)))),
 )
 
 # Fields of a record that say when, by whom and where the harness kept it.
@@ -83,7 +84,8 @@ class Facts:
                 self.inside[token] = "<token>"
             if record.get("method") == "POST" and "/commands" in record.get("path", "") and answer.get("id"):
                 number += 1
-                self.exact[answer["id"]] = f"<command-{number}>"
+                # A probe's id bears the probe's name: where one agent refuses, the numbers of the two would part.
+                self.exact[answer["id"]] = f"<command {record['probe']}>" if "probe" in record else f"<command-{number}>"
 
     def string(self, text):
         """The boot's own values, put under their names."""
@@ -133,10 +135,14 @@ def _value(value, facts, seen_at, inside_out=()):
 
 def _headers(headers, facts, seen_at):
     replaced = {header: replacement for _, _, header, replacement in HEADERS}
-    return {
-        name: replaced.get(name.lower()) or _string(value, facts, seen_at)
-        for name, value in headers.items()
-    }
+    result = {}
+    for name, value in headers.items():
+        replacement = replaced.get(name.lower())
+        if replacement is None:
+            result[name] = _string(value, facts, seen_at)
+        else:
+            result[name] = replacement(value) if callable(replacement) else replacement
+    return result
 
 
 def _conductors_words(body):
@@ -159,7 +165,7 @@ def _conductors_words(body):
 
 def _record(record, facts):
     seen_at = record.get("t")
-    status_document = record.get("method") == "GET" and record.get("path", "").split("?")[0].endswith("/status")
+    status_document = isinstance(record.get("resp_body"), dict) and "started_at" in record["resp_body"]
     conductors = {"ironic->agent": "req_body", "agent->ironic": "resp_body"}.get(record["dir"])
     result = {}
     for field, value in record.items():

@@ -37,6 +37,16 @@ class Outcome:
         self.explained = {}
         self.compared = {}
         self.complaints = []
+        self.missing = []
+
+    def include(self, other):
+        """Adds what another comparison found."""
+        self.open += other.open
+        self.compared.update(other.compared)
+        self.complaints += other.complaints
+        self.missing += other.missing
+        for row, entries in other.explained.items():
+            self.explained.setdefault(row, []).extend(entries)
 
     def add(self, scenario, where, difference, row):
         if row is None:
@@ -54,6 +64,7 @@ class Outcome:
             for row, entries in sorted(self.explained.items()):
                 lines += [f"[{row}] {sentence(*entry)}" for entry in entries]
         lines += [f"rules: {complaint}" for complaint in self.complaints]
+        lines += [f"not compared: {sentence}" for sentence in self.missing]
         lines.append("")
         for scenario, exchanges in sorted(self.compared.items()):
             mine = sum(1 for entry in self.open if entry[0] == scenario)

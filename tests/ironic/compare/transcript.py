@@ -9,6 +9,8 @@ import json
 import pathlib
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
+# What was recorded before the first scenario.
+BETWEEN = "start."
 
 
 class Transcript:
@@ -56,7 +58,7 @@ def directory(path):
     found = {}
     if path.is_dir():
         for entry in sorted(path.iterdir()):
-            if entry.name.endswith(SUFFIXES):
+            if entry.name.endswith(SUFFIXES) and not entry.name.startswith(BETWEEN):
                 found[entry.name.split(".jsonl")[0]] = entry
     return found
 

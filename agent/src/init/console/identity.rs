@@ -2,7 +2,7 @@
 
 use sys::Host;
 
-use crate::cmdline::Cmdline;
+use crate::config::Config;
 use crate::init::Network;
 use crate::init::network::describe_links;
 
@@ -22,8 +22,9 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads it from the machine, its network (or, without one, what the kernel says of it) and its kernel command line.
-    pub fn collect(host: &Host, cmdline: &Cmdline, network: Option<&Network>) -> Self {
+    /// Reads it from the machine, its network (or, without one, what the kernel says of it) and its configuration, where that
+    /// is known already.
+    pub fn collect(host: &Host, config: Option<&Config>, network: Option<&Network>) -> Self {
         let dmi = |name: &str| host.attribute(format!("/sys/class/dmi/id/{name}"));
         let model: Vec<_> = [dmi("sys_vendor"), dmi("product_name")].into_iter().flatten().collect();
         let unknown = || "unknown".to_owned();
@@ -36,9 +37,7 @@ impl Identity {
                 .filter(|name| name != "(none)") // the kernel's word for a name that was not set
                 .unwrap_or_else(unknown),
             interfaces: network.map_or_else(|| describe_links(host), Network::describe),
-            controller: cmdline
-                .get("ipa-api-url")
-                .map_or_else(|| "none given (kernel parameter ipa-api-url)".into(), str::to_owned),
+            controller: config.map_or_else(|| "not known yet".into(), controller),
         }
     }
 
@@ -64,6 +63,18 @@ impl Identity {
     }
 }
 
+/// The URL of the controller and who gave it, or that there is none.
+fn controller(config: &Config) -> String {
+    let urls = &config.api_url;
+    if urls.is_mdns() || (urls.is_empty() && *config.mdns_use) {
+        "to be found on the local network (mDNS)".into()
+    } else if urls.is_empty() {
+        "none given (kernel parameter ipa-api-url, or api_url in a configuration file)".into()
+    } else {
+        format!("{} ({})", urls.join(", "), urls.origin)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,12 +86,27 @@ mod tests {
         std::fs::create_dir_all(&dmi).unwrap();
         std::fs::write(dmi.join("sys_vendor"), "ACME\n").unwrap();
         std::fs::write(dmi.join("product_serial"), "S-1\n").unwrap();
-        let cmdline = Cmdline::parse("ipa-api-url=http://10.0.2.2:6385");
-        let mut identity = Identity::collect(&sys::fake::host(root.path()), &cmdline, None);
+        let host = sys::fake::host(root.path());
+        let config = |cmdline: &str, values: &[(&str, &str)]| {
+            let values = values.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            let overrides = crate::config::Overrides { values, ..Default::default() };
+            Config::load(&host, &crate::cmdline::Cmdline::parse(cmdline), &overrides).unwrap().0
+        };
+        let known = config("ipa-api-url=http://10.0.2.2:6385", &[]);
+        let mut identity = Identity::collect(&host, Some(&known), None);
         identity.interfaces = vec!["eth0 up".into(), "eth1 no carrier".into()];
         let text = identity.lines().join("\n");
         for part in ["ACME (serial S-1)", "network     eth0 up", "            eth1", "http://10.0.2.2:6385"] {
             assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert!(identity.controller.ends_with("(kernel parameter ipa-api-url)"), "{}", identity.controller);
+        for (values, expected) in [
+            (&[("api_url", "http://a,http://b")][..], "http://a, http://b (command line)"),
+            (&[("api_url", "mdns")], "to be found on the local network (mDNS)"),
+            (&[("mdns.use_mdns", "true")], "to be found on the local network (mDNS)"),
+            (&[], "none given (kernel parameter ipa-api-url, or api_url in a configuration file)"),
+        ] {
+            assert_eq!(controller(&config("", values)), expected);
         }
     }
 }

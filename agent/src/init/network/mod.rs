@@ -79,7 +79,10 @@ pub struct Network {
 
 impl Network {
     /// Starts to bring everything up, in the background.
-    pub(super) fn start(host: &Host, cmdline: &Cmdline, events: &Events) -> Self {
+    ///
+    /// `given` is the static network that virtual media describes, where it does.
+    pub(super) fn start(host: &Host, cmdline: &Cmdline, given: Option<&[u8]>, events: &Events) -> Self {
+        let _ = given;
         let plan = Plan::new(cmdline);
         for complaint in &plan.complaints {
             tracing::warn!(complaint, "kernel command line");

@@ -23,13 +23,40 @@ def differences(ipa, ferric, same_machine=True):
         elif pair.ferric is None:
             yield pair.where, difference.Difference("", "missing", pair.ipa, None)
         else:
-            for found in difference.compare(pair.ipa, pair.ferric):
-                if found.kind == "order" and "headers" in found.path:
-                    continue  # HTTP gives the order of different headers no meaning
+            for found in _of_pair(pair.ipa, pair.ferric):
                 yield pair.where, found
     for found in _verdicts(ipa.result, ferric.result):
         yield "verdict", found
     yield None, count
+
+
+def _of_pair(ipa, ferric):
+    """Differences of two views. Where the two agents answered differently as a whole, by status or by a command's outcome, that is
+    one difference, and not one for every key in which the answers then differ."""
+    left, right = dict(ipa.get("response") or {}), dict(ferric.get("response") or {})
+    if left.get("status") != right.get("status"):
+        yield difference.Difference("response.status", "value", _outline(left), _outline(right))
+        left, right = {}, {}
+    elif _outcome(left) != _outcome(right):
+        yield difference.Difference("response.body.command_status", "value", _outline(left), _outline(right))
+        left["body"] = right["body"] = None
+    for found in difference.compare({**ipa, "response": left}, {**ferric, "response": right}):
+        if found.kind == "order" and "headers" in found.path:
+            continue  # HTTP gives the order of different headers no meaning
+        yield found
+
+
+def _outcome(response):
+    body = response.get("body")
+    return body.get("command_status") if isinstance(body, dict) else None
+
+
+def _outline(response):
+    """Status and body; of a command's result what tells its outcome."""
+    body = response.get("body")
+    if isinstance(body, dict) and "command_status" in body:
+        body = {key: body[key] for key in ("command_name", "command_status", "command_error", "command_result") if body.get(key) is not None}
+    return {"status": response.get("status"), "body": body}
 
 
 def _verdicts(ipa, ferric):
@@ -41,19 +68,19 @@ def _verdicts(ipa, ferric):
     return difference.compare(view(ipa), view(ferric)) if ipa and ferric else []
 
 
-def directories(ipa_dir, ferric_dir, names, rules, outcome, same_machine=True):
-    """Compares all scenarios that both sides have, or those named, into `outcome`."""
+def directories(ipa_dir, ferric_dir, names, rules, outcome, same_machine=True, prefix=""):
+    """Compares all scenarios that both sides have, or those named, into `outcome`, where `prefix` stands before their names."""
     ipa, ferric = transcript.directory(ipa_dir), transcript.directory(ferric_dir)
-    for name in names or sorted(set(ipa) & set(ferric)):
+    for name in names or sorted(set(ipa) | set(ferric)):
         for side, found in (("IPA", ipa), ("Ferric", ferric)):
             if name not in found:
-                outcome.complaints.append(f"scenario {name} has no transcript of {side}")
+                outcome.missing.append(f"{prefix}{name} has no transcript of {side}")
         if name not in ipa or name not in ferric:
             continue
         pair = transcript.read(ipa[name]), transcript.read(ferric[name])
         for where, found in differences(*pair, same_machine=same_machine):
             if where is None:
-                outcome.compared[name] = found
+                outcome.compared[prefix + name] = found
             else:
-                outcome.add(name, where, found, rules.explain(name, where, found))
+                outcome.add(prefix + name, where, found, rules.explain(name, where, found))
     return outcome

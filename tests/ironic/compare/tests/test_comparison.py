@@ -8,10 +8,10 @@ import unittest
 from tests import support
 
 import certificate
+import comparison
 import expected
 import hostfacts
 import report
-import scenarios
 
 RUN = [support.boot(), support.lookup(), support.heartbeat(), support.command(support.result("12345678-1234-4234-8234-123456789012"))]
 
@@ -24,7 +24,7 @@ class Scenarios(unittest.TestCase):
                 path.mkdir()
                 (path / "x.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
                 (path / "x.result.json").write_text(json.dumps(result))
-            return scenarios.directories(f"{folder}/ipa", f"{folder}/ferric", [], expected.Expected(list(rules)), report.Outcome())
+            return comparison.directories(f"{folder}/ipa", f"{folder}/ferric", [], expected.Expected(list(rules)), report.Outcome())
 
     def test_the_same_is_clean(self):
         outcome = self.outcome(RUN, RUN)
@@ -48,8 +48,8 @@ class Scenarios(unittest.TestCase):
 
     def test_a_missing_scenario_is_a_complaint(self):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-            outcome = scenarios.directories(folder, folder, ["inspect"], expected.Expected([]), report.Outcome())
-        self.assertEqual(len(outcome.complaints), 2)
+            outcome = comparison.directories(folder, folder, ["inspect"], expected.Expected([]), report.Outcome())
+        self.assertEqual(len(outcome.missing), 2)
 
 
 class Pieces(unittest.TestCase):

@@ -1,0 +1,1 @@
+"""Questions put to an agent directly, without a conductor: more of them, and odder ones, than any conductor asks."""
