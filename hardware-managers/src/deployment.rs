@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use wire::{ImageInfo, Secret};
 
 use crate::generic::image::{self, Image};
+use crate::generic::partition::PartitionUuids;
 use crate::generic::{bootloader, deploy, root_disk};
 use crate::settings::Settings;
 
@@ -28,10 +29,13 @@ pub struct Deployment {
 pub struct Deployed {
     /// The disk.
     pub disk: wire::Disk,
-    /// The disk signature of the MBR as `0x%08x`; `0x00000000` on most GPT disks.
+    /// The disk signature of the MBR as `0x%08x` (`0x00000000` on most GPT disks); the UUID of the root file system for a
+    /// partition image.
     pub root_uuid: String,
-    /// How many partitions the image brought.
+    /// How many partitions the image brought, or were made for it.
     pub partitions: usize,
+    /// What was made for a partition image; `None` for a whole-disk image.
+    pub partition_uuids: Option<PartitionUuids>,
     /// Whether a config drive was written.
     pub config_drive: bool,
     /// What the image write did.
@@ -98,7 +102,7 @@ impl Deployment {
     }
 
     /// **Writes an image, and its config drive, to the disk that the node's hints name.** Returns the text for the wire:
-    /// `image (ID) written to device DEV root_uuid=U`.
+    /// `image (ID) written to device DEV root_uuid=U`, and ` efi_system_partition_uuid=E` for a partition image on UEFI.
     pub fn prepare_image(
         &self,
         cx: &Context,
@@ -108,10 +112,16 @@ impl Deployment {
         let image = image::check(&info, &self.settings())?;
         let drive = configdrive.or(info.configdrive).filter(|text| !text.expose().is_empty());
         let deployed = self.write(cx, &image, drive.map(ConfigDrive::Text), &Choice::Hints)?;
-        Ok(format!(
+        let mut text = format!(
             "image ({}) written to device {} root_uuid={}",
             image.label, deployed.disk.name, deployed.root_uuid
-        ))
+        );
+        if info.deploy_boot_mode.as_deref() == Some("uefi")
+            && let Some(esp) = deployed.partition_uuids.as_ref().and_then(|uuids| uuids.esp.as_ref())
+        {
+            text.push_str(&format!(" efi_system_partition_uuid={esp}"));
+        }
+        Ok(text)
     }
 
     /// **Writes an image, and a config drive if there is one, to a disk.** What it wrote is remembered for
@@ -136,6 +146,7 @@ impl Deployment {
     /// What `get_partition_uuids` answers; an empty object before anything was written.
     pub fn partition_uuids(&self) -> Value {
         match lock(&self.deployed).as_ref() {
+            Some(Deployed { partition_uuids: Some(uuids), .. }) => uuids.to_json(),
             Some(deployed) => json!({ "root uuid": deployed.root_uuid }),
             None => json!({}),
         }

@@ -6,7 +6,8 @@
 //! - [`pci_devices`] and [`numa_topology`] are what inspection reports beyond the inventory.
 //! - [`Settings`] is what the agent's configuration says.
 //!
-//! The generic manager reads `/sys` and `/proc` itself and runs no programs.
+//! The generic manager reads `/sys` and `/proc` itself and runs no programs, but for what partition images need: the tool
+//! that makes an ephemeral file system, and the image's own grub.
 
 mod deployment;
 mod generic;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 pub use deployment::{Choice, ConfigDrive, Deployed, Deployment, InstallBootloader};
 pub use generic::GenericHardwareManager;
 pub use generic::image::{Checksum, Image};
+pub use generic::partition::{PartitionImage, PartitionUuids};
 pub use generic::{numa_topology, pci_devices};
 use hwm::HardwareManager;
 pub use settings::{Containers, Credentials, Partitioning, Settings};

@@ -96,6 +96,7 @@ fn write(args: &WriteArgs, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> 
         formats: args.format.map_or_else(|| vec![Format::Raw, Format::Qcow2], |format| vec![format]),
         authorization: None,
         proxies: Proxies::default(),
+        partition: None,
     };
     let config_drive =
         match &args.config_drive {

@@ -4,9 +4,10 @@
 //!   reason. Nothing of this opens a device.
 //! - [`Policy`] and [`Target`] are the gate: **every destructive function of Ferric takes a [`Target`]**, and only
 //!   [`Target::claim`] makes one, after the safety checks that stand inside it.
-//! - [`table`] reads GPT and MBR, [`fix_gpt`] moves the backup GPT to the end of the disk, [`config_drive`] puts a config
-//!   drive onto a written disk, [`probe`] recognises file systems, [`fat`] and [`iso`] read files
-//!   of an EFI system partition and of virtual media, [`Files`] those of either by path.
+//! - [`layout`] says where the partitions of a partition image go, [`format`] makes swap space and EFI system partitions.
+//! - [`table`] reads GPT and MBR and makes new ones, [`fix_gpt`] moves the backup GPT to the end of the disk,
+//!   [`config_drive`] puts a config drive onto a written disk, [`probe`] recognises file systems, [`fat`] and [`iso`] read
+//!   files of an EFI system partition and of virtual media, [`Files`] those of either by path.
 //! - [`erase`] makes data unreadable; [`wipe_metadata`] only makes a disk look empty.
 //!
 //! Streaming an image onto a disk is `imaging`; boot entries are `boot`.
@@ -19,11 +20,14 @@ pub mod erase;
 mod error;
 pub mod fat;
 mod files;
+pub mod format;
 mod glob;
 mod hints;
 mod identity;
 pub mod iso;
+pub mod layout;
 mod list;
+mod nodes;
 mod policy;
 pub mod probe;
 mod select;
@@ -38,9 +42,10 @@ pub use error::Error;
 pub use files::Files;
 pub use hints::{HintVerdict, Hints};
 pub use list::{describe, list, partition_path};
+pub use nodes::show_partitions;
 pub use policy::Policy;
 pub use select::{DEFAULT_MINIMUM_BYTES, Selection, Verdict, select};
 pub use source::{Device, Region, Source};
 pub use table::{GptFix, fix_gpt};
 pub use target::{Refusal, Target};
-pub use wipe::wipe_metadata;
+pub use wipe::{metadata_ranges, wipe_metadata};

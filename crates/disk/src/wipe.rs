@@ -14,19 +14,25 @@ pub fn wipe_metadata(target: &Target) -> Result<(), Error> {
     // A damaged table names no partitions that could be trusted.
     let table = target.table().unwrap_or(Table::None);
     let device = target.open()?;
-    for partition in table.partitions() {
-        zero_ends(&device, partition.start_byte, partition.size_byte)?;
+    let partitions = table.partitions().iter().map(|partition| (partition.start_byte, partition.size_byte));
+    for (start, length) in metadata_ranges(partitions.chain([(0, device.size())]), device.size()) {
+        zero(&device, start, length)?;
     }
-    zero_ends(&device, 0, device.size())?;
     device.flush()
 }
 
-/// Zeroes both ends of a range, cut at the end of the disk.
-fn zero_ends(device: &Device, start: u64, length: u64) -> Result<(), Error> {
-    let length = length.min(device.size().saturating_sub(start));
-    let (head, tail) = ends(length);
-    zero(device, start, head)?;
-    zero(device, start + (length - tail), tail)
+/// What must be zero for nothing to be recognised: both ends of each of these ranges (start and length in bytes), cut at the
+/// end of the disk. Empty ranges are left out.
+pub fn metadata_ranges(parts: impl Iterator<Item = (u64, u64)>, size_bytes: u64) -> Vec<(u64, u64)> {
+    let mut ranges = Vec::new();
+    for (start, length) in parts {
+        let length = length.min(size_bytes.saturating_sub(start));
+        let (head, tail) = ends(length);
+        ranges.push((start, head));
+        ranges.push((start + (length - tail), tail));
+    }
+    ranges.retain(|(_, length)| *length > 0);
+    ranges
 }
 
 /// How long the first and the last part of a range of this length are; together never more than it.

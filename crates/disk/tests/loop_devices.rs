@@ -4,102 +4,15 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use disk::table::Table;
 use disk::{AllowList, GptFix, Policy, Refusal, Target, config_drive, fix_gpt, list};
-use sys::{CommandLine, Host, MountRequest, Runner, SystemRunner};
+use sys::{Host, MountRequest};
 
-const MIB: u64 = 1 << 20;
+mod support;
 
-/// Runs a tool; `None` when it is not installed.
-fn try_run(argv: &[&str], stdin: &str) -> Option<String> {
-    let command = CommandLine::new(argv.iter().copied()).stdin(stdin);
-    match SystemRunner.run(&command) {
-        Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
-        Err(sys::RunError::Start { .. }) => None,
-        Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
-    }
-}
-
-fn run(argv: &[&str]) -> String {
-    try_run(argv, "").unwrap_or_else(|| panic!("{} is not installed", argv[0]))
-}
-
-/// Whether this machine can run these tests; says why not.
-fn able(tools: &[&str]) -> bool {
-    let is_root =
-        std::fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m)).unwrap_or(1) == 0;
-    let missing = tools.iter().find(|tool| !Path::new(tool).exists());
-    if !is_root || !Path::new("/dev/loop-control").exists() || missing.is_some() {
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("SKIPPED: needs root, loop devices and {tools:?}\n"),
-        ); // past cargo's capture: it counts
-        return false;
-    }
-    true
-}
-
-const LOSETUP: &str = "/usr/sbin/losetup";
-const SGDISK: &str = "/usr/sbin/sgdisk";
-
-/// A loop device over a file; detached when dropped.
-struct Loop {
-    node: String,
-    file: PathBuf,
-    /// Keeps the file of a device that made its own.
-    directory: Option<tempfile::TempDir>,
-}
-
-impl Loop {
-    fn new(mebibytes: u64, sector: u32) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("disk");
-        File::create(&file).unwrap().set_len(mebibytes * MIB).unwrap();
-        let mut device = Self::attach(&file, sector, &[]);
-        device.directory = Some(directory);
-        device
-    }
-
-    fn attach(file: &Path, sector: u32, options: &[&str]) -> Self {
-        let sector = sector.to_string();
-        let mut argv = vec![LOSETUP, "--find", "--show", "--sector-size", sector.as_str()];
-        argv.extend(options);
-        argv.push(file.to_str().unwrap());
-        let node = run(&argv).trim().to_owned();
-        assert!(node.starts_with("/dev/loop"), "{node}");
-        Self { node, file: file.into(), directory: None }
-    }
-
-    fn policy(&self) -> Policy {
-        Policy { allow: Some(AllowList::parse(&self.node).unwrap()), in_ramdisk: false }
-    }
-
-    fn claim(&self) -> Result<Target, Refusal> {
-        let (host, policy) = (Host::real(), self.policy());
-        let disk =
-            list(&host, policy.allow.as_ref()).unwrap().into_iter().find(|disk| disk.name == self.node);
-        Target::claim(&host, &disk.unwrap(), &policy)
-    }
-
-    fn table(&self) -> Table {
-        Table::read_device(Path::new(&self.node)).unwrap()
-    }
-
-    fn read(&self, offset: u64, length: usize) -> Vec<u8> {
-        let mut bytes = vec![0; length];
-        File::open(&self.node).unwrap().read_exact_at(&mut bytes, offset).unwrap();
-        bytes
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        try_run(&[LOSETUP, "--detach", &self.node], "");
-    }
-}
+use support::{LOSETUP, Loop, MIB, SGDISK, able, run, try_run};
 
 /// An ISO 9660 image as far as anybody here looks: magic, label, recognisable content.
 fn config_drive_image(mebibytes: usize) -> Vec<u8> {

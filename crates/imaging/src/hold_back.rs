@@ -81,6 +81,12 @@ impl<'a> Unverified<'a> {
         if let Some(image) = image.filter(|image| *image > size) {
             return Err(Error::TooLarge { image, disk: size });
         }
+        sink.prepare().map_err(|source| Error::Disk {
+            operation: "clearing",
+            offset: 0,
+            length: size,
+            source,
+        })?;
         tracing::info!(disk_bytes = size, "zeroing the first and last MiB of the disk");
         for (offset, length) in [(0, HELD.min(size)), (size.saturating_sub(HELD), HELD.min(size))] {
             sink.zero_range(offset, length).map_err(|source| Error::Disk {

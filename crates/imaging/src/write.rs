@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use crate::buffer::{Buffer, CHUNK, Chunk, Pool};
 use crate::cancel::Cancel;
 use crate::compressed::{Compression, Unpack};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::format::{Detected, Format};
 use crate::hold_back::Unverified;
 use crate::pipeline::{self, Decoder, Interrupt, Output, POOL, Pass};
@@ -84,12 +84,25 @@ impl Job<'_> {
         loop {
             let error = match self.once(runtime, source, sink, &mut touched) {
                 Ok(written) => return Ok(Written { restarted, ..written }),
+                // What was damaged on the way may come whole the next time (data plane 1.4).
+                Err(Interrupt::Failed(error))
+                    if error.kind() == ErrorKind::ChecksumMismatch
+                        && restarted + 1 < self.transport.attempts =>
+                {
+                    restarted += 1;
+                    source.restart();
+                    match self.before_restart(error.report(), restarted) {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    }
+                }
                 Err(Interrupt::Failed(error)) => error,
                 Err(Interrupt::HungUp) => Error::Pipeline("a stage ended without a reason"),
                 Err(Interrupt::Restart(reason)) if restarted + 1 < self.transport.attempts => {
                     restarted += 1;
                     source.restart();
-                    match self.before_restart(&reason, restarted) {
+                    let reason = format!("the transfer can not be resumed ({reason})");
+                    match self.before_restart(reason, restarted) {
                         Ok(()) => continue,
                         Err(error) => error,
                     }
@@ -101,9 +114,9 @@ impl Job<'_> {
     }
 
     /// Says that the write starts over, and waits as before any other try.
-    fn before_restart(&self, reason: &str, restarts: u32) -> Result<(), Error> {
+    fn before_restart(&self, reason: String, restarts: u32) -> Result<(), Error> {
         let delay = self.transport.retry_interval;
-        let reason = format!("the transfer can not be resumed ({reason}), the write starts over");
+        let reason = format!("{reason}; the write starts over");
         tracing::warn!(image = self.request.label, reason, restarts, "write starts over");
         self.events.emit(EventKind::Retrying {
             phase: Phase::Write,

@@ -93,7 +93,7 @@ fn a_flipped_byte_anywhere_is_a_wrong_digest() {
         for at in [published.len() / 2, published.len() - 3] {
             let server = Server::new(published.clone()).faults([Fault::Flip(at as u64)]);
             let disk = MemorySink::new(6 * MIB, 0xa5);
-            let error = write(&request(server.url(), &published, Format::Raw), &disk).unwrap_err();
+            let error = write_once(&request(server.url(), &published, Format::Raw), &disk).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ChecksumMismatch, "{name} at {at}: {}", error.report());
             assert_unbootable(&disk);
         }

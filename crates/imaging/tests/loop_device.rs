@@ -103,7 +103,8 @@ fn loop_raw_and_qcow2_replace_old_contents_on_both_sector_sizes() {
 fn loop_a_wrong_digest_leaves_both_ends_zero_on_the_device() {
     let Some(disk) = Loop::new(24 * MIB, 512) else { return };
     let raw = disk_image(24 * MIB, 3);
-    let error = put(&disk.device, &raw, Format::Raw, &[Fault::Flip(10_000_000)]).unwrap_err();
+    let flipped = [const { Fault::Flip(10_000_000) }; 3];
+    let error = put(&disk.device, &raw, Format::Raw, &flipped).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ChecksumMismatch);
     let contents = disk.contents();
     assert!(contents[..MIB].iter().all(|b| *b == 0) && contents[23 * MIB..].iter().all(|b| *b == 0));

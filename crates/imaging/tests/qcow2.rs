@@ -102,7 +102,7 @@ fn damage_in_transfer_is_told_as_a_digest_that_does_not_match() {
             let server = Server::new(file.clone()).faults([Fault::Flip(at)]);
             let disk = MemorySink::new(7 * MIB, 0xa5);
             let request = request(server.url(), &file, Format::Qcow2);
-            let error = write(&request, &disk).unwrap_err();
+            let error = write_once(&request, &disk).unwrap_err();
             // Damage in the tables at the front is seen before anything is written.
             if error.left_disk_unbootable() {
                 assert_eq!(error.kind(), ErrorKind::ChecksumMismatch, "{}", error.report());

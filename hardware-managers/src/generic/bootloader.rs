@@ -141,6 +141,7 @@ mod tests {
             disk: wire::Disk { name: "/dev/sda".into(), size: 8 << 20, ..wire::Disk::default() },
             root_uuid: "0x1a2b3c4d".into(),
             partitions: 1,
+            partition_uuids: None,
             config_drive: false,
             written: imaging::Written {
                 published_bytes: 0,

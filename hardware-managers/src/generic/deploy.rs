@@ -1,8 +1,8 @@
 //! The story "this image onto that disk", in order.
 //!
 //! Everything that can fail without touching the disk comes first: the digest is known, the config drive decoded, the disk
-//! chosen and claimed. Then the image is streamed and verified, the partition table is mended for this disk's size and
-//! looked at, and the config drive is written.
+//! chosen and claimed. Then a whole-disk image is streamed and verified, the partition table is mended for this disk's size
+//! and looked at, and the config drive is written. Partition images have a story of their own.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use imaging::{Cancel, Detected, DeviceSink, ErrorKind, ExpectedDigest, Format, I
 
 use super::checksum_file::find_digest;
 use super::image::{Checksum, Image, permit_md5};
-use super::root_disk;
+use super::{partition, root_disk};
 use crate::deployment::{Choice, ConfigDrive, Deployed};
 use crate::settings::Settings;
 
@@ -50,6 +50,9 @@ pub(crate) fn run(
         proxies: image.proxies.clone(),
         read_back: settings.verify_writes,
     };
+    if let Some(wanted) = &image.partition {
+        return partition::write(cx, &settings.transport, &request, wanted, config_drive.as_deref(), &target);
+    }
     announce(cx, &target, "writing an image");
     let written = write(cx, settings, &request, &target)?;
     fitted(disk::fix_gpt(&target))?;
@@ -63,6 +66,7 @@ pub(crate) fn run(
         disk: target.disk().clone(),
         partitions: table.partitions().len(),
         config_drive: config_drive.is_some(),
+        partition_uuids: None,
         written,
     })
 }
@@ -174,7 +178,7 @@ fn write(
         .map_err(|error| write_error(&error))
 }
 
-fn write_error(error: &imaging::Error) -> Error {
+pub(super) fn write_error(error: &imaging::Error) -> Error {
     let message = error.report();
     match error.kind() {
         ErrorKind::Request | ErrorKind::Download | ErrorKind::DownloadFatal => {

@@ -9,6 +9,7 @@ use hwm::Error;
 use imaging::{Algorithm, ExpectedDigest, Format, Proxies};
 use wire::{ImageInfo, Secret};
 
+use super::partition::PartitionImage;
 use crate::settings::{Credentials, Settings};
 
 /// An image that passed the checks.
@@ -26,6 +27,8 @@ pub struct Image {
     pub authorization: Option<Secret>,
     /// Proxies for the image and its checksum file.
     pub proxies: Proxies,
+    /// What to make around the image, where it is no whole disk but a root file system.
+    pub partition: Option<PartitionImage>,
 }
 
 /// A digest, or where to find it.
@@ -65,15 +68,6 @@ pub(crate) fn check(info: &ImageInfo, settings: &Settings) -> Result<Image, Erro
         }
     }
     let checksum = checksum(info, settings)?;
-    if info.image_type.as_deref() == Some("partition") {
-        return Err(Error::InvalidImage {
-            message: format!(
-                "image {} is a partition image, which this agent does not write yet: publish a whole-disk image and \
-                 set instance_info.image_type to whole-disk",
-                label(info)
-            ),
-        });
-    }
     Ok(Image {
         label: label(info).to_owned(),
         sources: info.urls.clone(),
@@ -81,6 +75,7 @@ pub(crate) fn check(info: &ImageInfo, settings: &Settings) -> Result<Image, Erro
         formats: formats(info, settings)?,
         authorization: authorization(info, settings.image_server.as_ref())?,
         proxies: proxies(info),
+        partition: PartitionImage::parse(info)?,
     })
 }
 
@@ -322,11 +317,13 @@ mod tests {
     }
 
     #[test]
-    fn partition_images_are_refused_with_a_way_out() {
-        let error = with(json!({"checksum": sha("a"), "image_type": "partition"})).unwrap_err();
-        assert!(matches!(error, Error::InvalidImage { .. }));
-        assert!(error.to_string().contains("whole-disk"));
-        assert!(with(json!({"checksum": sha("a"), "image_type": "whole-disk"})).is_ok());
+    fn a_partition_image_is_one_by_its_type_alone() {
+        let sizes = json!({"checksum": sha("a"), "image_type": "partition", "root_mb": 1, "swap_mb": 0, "ephemeral_mb": 0,
+                           "ephemeral_format": null, "preserve_ephemeral": false});
+        assert_eq!(with(sizes).unwrap().partition.unwrap().root_mib, 1);
+        assert!(with(json!({"checksum": sha("a"), "image_type": "whole-disk"})).unwrap().partition.is_none());
+        let lacking = with(json!({"checksum": sha("a"), "image_type": "partition"})).unwrap_err();
+        assert!(matches!(lacking, Error::InvalidParameters { .. }), "{lacking:?}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod inject;
 mod inventory;
 mod manager;
 mod nvram;
+pub(crate) mod partition;
 mod pstore;
 pub(crate) mod root_disk;
 mod steps;

@@ -29,6 +29,11 @@ pub struct Loop {
 impl Loop {
     /// A device whose every byte was written before; `None`, with a word about it, where there are no loop devices.
     pub fn new() -> Option<Self> {
+        Self::of(DISK_BYTES, 512)
+    }
+
+    /// As [`Loop::new`], of another size and with other sectors.
+    pub fn of(bytes: u64, sector: u32) -> Option<Self> {
         if File::options().read(true).write(true).open("/dev/loop-control").is_err() {
             let _ = std::io::Write::write_fmt(
                 &mut std::io::stderr(),
@@ -39,13 +44,16 @@ impl Loop {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("disk");
         let mut disk = File::create(&file).unwrap();
-        disk.set_len(DISK_BYTES).unwrap();
-        for at in [0, DISK_BYTES - MIB as u64] {
+        disk.set_len(bytes).unwrap();
+        for at in [0, bytes - MIB as u64] {
             disk.seek(SeekFrom::Start(at)).unwrap();
             disk.write_all(&vec![0xa5; MIB]).unwrap();
         }
-        let output =
-            Command::new("/usr/sbin/losetup").args(["--find", "--show"]).arg(&file).output().unwrap();
+        let output = Command::new("/usr/sbin/losetup")
+            .args(["--find", "--show", "--sector-size", &sector.to_string()])
+            .arg(&file)
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{output:?}");
         let path = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
         Some(Self { path, _directory: directory })

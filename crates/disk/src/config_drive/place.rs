@@ -102,7 +102,7 @@ fn create_in_gpt(device: &Device, mut gpt: Gpt, length: u64) -> Result<Partition
         .filter(|start| *start >= gpt.first_usable_sector * sector)
         .ok_or_else(|| no_room(length))?;
     let guid = Uuid::new_v4();
-    let number = gpt.add(LINUX_FILE_SYSTEM_TYPE, guid, start / sector, gpt.last_usable_sector)?;
+    let number = gpt.add(LINUX_FILE_SYSTEM_TYPE, guid, "", start / sector, gpt.last_usable_sector)?;
     tracing::info!(device = %device.path().display(), partition = number, "adding a partition for the config drive");
     gpt.write(device)?;
     gpt.partitions.into_iter().find(|p| p.number == number).ok_or_else(|| "the new partition is lost".into())

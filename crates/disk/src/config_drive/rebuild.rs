@@ -19,7 +19,7 @@ const DEPTH_LIMIT: usize = 16;
 
 /// The image itself where the kernel can mount it on sectors of this size; else the same files in a FAT labelled `CONFIG-2`
 /// made for them. What can not be read is left as it is, as Ironic's agent does: the operator may know why.
-pub(super) fn suited(image: &[u8], sector_bytes: u32) -> Result<Cow<'_, [u8]>, Error> {
+pub fn suited(image: &[u8], sector_bytes: u32) -> Result<Cow<'_, [u8]>, Error> {
     let nodes = match probe(image).map(|file_system| file_system.kind) {
         Some("iso9660") if sector_bytes > 2048 => tree(image),
         Some("vfat") if fat_sector_bytes(image) < sector_bytes => {

@@ -1,4 +1,4 @@
-//! GUID partition table (UEFI specification 2.10, 5.3): reading either copy, adding a partition, writing both copies.
+//! GUID partition table (UEFI specification 2.10, 5.3): reading either copy, adding partitions, writing both copies.
 
 use uuid::{Uuid, uuid};
 
@@ -50,6 +50,26 @@ struct Header {
 }
 
 impl Gpt {
+    /// One without partitions, for a disk of this size: 128 entries of 128 bytes, as everywhere.
+    pub(super) fn empty(disk_guid: Uuid, size_bytes: u64, sector_bytes: u32) -> Result<Self, String> {
+        let mut gpt = Self {
+            disk_guid,
+            sector_bytes,
+            partitions: Vec::new(),
+            last_usable_sector: 0,
+            first_usable_sector: 0,
+            other_sector: 0,
+            mbr_signature: 0,
+            is_from_backup: false,
+            entries_sector: 2,
+            entry_bytes: 128,
+            entries: vec![0; 128 * 128],
+        };
+        gpt.first_usable_sector = gpt.entries_sector + gpt.entries_sectors();
+        gpt.fit(size_bytes)?;
+        Ok(gpt)
+    }
+
     pub(super) fn read<S: Source + ?Sized>(
         source: &S,
         sector_bytes: u32,
@@ -200,7 +220,14 @@ impl Gpt {
     }
 
     /// Adds a partition in the first free entry and returns its number. First and last sector are included.
-    pub(crate) fn add(&mut self, kind: Uuid, guid: Uuid, first: u64, last: u64) -> Result<u32, String> {
+    pub(crate) fn add(
+        &mut self,
+        kind: Uuid,
+        guid: Uuid,
+        name: &str,
+        first: u64,
+        last: u64,
+    ) -> Result<u32, String> {
         let mut free = None;
         for (number, entry) in (1u32..).zip(self.entries.chunks_exact_mut(self.entry_bytes)) {
             if entry.iter().take(16).all(|byte| *byte == 0) {
@@ -215,6 +242,8 @@ impl Gpt {
             guid.to_bytes_le().to_vec(),
             first.to_le_bytes().to_vec(),
             last.to_le_bytes().to_vec(),
+            vec![0; 8], // attributes
+            name.encode_utf16().take(36).flat_map(u16::to_le_bytes).collect(),
         ];
         for (slot, byte) in entry.iter_mut().zip(fields.concat()) {
             *slot = byte;

@@ -19,7 +19,7 @@ pub struct Mbr {
     pub sector_bytes: u32,
     /// Used partitions by number: primary and extended 1 to 4, logical from 5.
     pub partitions: Vec<Partition>,
-    pub(super) is_protective: bool,
+    pub(crate) is_protective: bool,
 }
 
 /// One 16-byte record.

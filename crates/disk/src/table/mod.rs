@@ -1,9 +1,10 @@
-//! Partition tables: reading GPT and MBR, moving the backup GPT to the end of the disk.
+//! Partition tables: reading GPT and MBR, making new ones, moving the backup GPT to the end of the disk.
 //!
 //! Own codecs. The `gpt` crate was the first choice for GPT; it packs the used entries together when it writes, which renumbers
 //! the partitions of every image that leaves gaps (Ubuntu's 1, 14, 15), and it panics on entry sizes other than 128.
 
 mod gpt;
+mod make;
 mod mbr;
 
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 pub use gpt::{ESP_TYPE, Gpt, LINUX_FILE_SYSTEM_TYPE};
+pub use make::write_table;
 pub(crate) use mbr::Record as MbrRecord;
 pub use mbr::{ESP_MBR_TYPE, Mbr};
 

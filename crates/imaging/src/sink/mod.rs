@@ -19,6 +19,12 @@ pub trait BlockSink: Send {
     /// Logical sector size in bytes.
     fn logical_sector_size(&self) -> u32;
 
+    /// Called before the first write of each pass, when all that can be refused has been refused: the place to clear away what
+    /// lies around the image. Does nothing unless overridden.
+    fn prepare(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// **Writes** all of `data` at `offset`.
     fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()>;
 

@@ -340,6 +340,13 @@ pub fn write(request: &ImageRequest, disk: &MemorySink) -> Result<Written, Error
     write_with(request, disk, &events::Events::default())
 }
 
+/// As [`write`], without a second try.
+#[allow(dead_code)] // each test binary uses its part
+pub fn write_once(request: &ImageRequest, disk: &MemorySink) -> Result<Written, Error> {
+    let (transport, events) = (Transport { attempts: 1, ..transport() }, events::Events::default());
+    imaging::write_image(request, &transport, Box::new(disk.clone()), &events, &Cancel::new())
+}
+
 pub fn write_with(
     request: &ImageRequest,
     disk: &MemorySink,

@@ -1,0 +1,263 @@
+//! Partition images on a loop device: through the step that a conductor sends, judged by the tools that a person would ask.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // clippy does not see that all of this is a test
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use disk::AllowList;
+use disk::table::Table;
+use events::Events;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hardware_managers::{Deployment, Settings, builtin};
+use hwm::{Context, Error, Registry, StepCall};
+use imaging::Transport;
+use serde_json::{Value, json};
+use std::io::Write;
+use support::{Loop, MIB, config_drive, file, serve, sha256, tool};
+use sys::Host;
+use wire::StepKind;
+
+const ROOT_UUID: &str = "11111111-2222-4333-8444-666666666666";
+const TOOLS: [&str; 5] =
+    ["/usr/sbin/mke2fs", "/usr/sbin/mkfs.ext4", "/usr/sbin/blkid", "/usr/sbin/debugfs", "/usr/bin/qemu-img"];
+
+struct Machine<'d> {
+    disk: &'d Loop,
+    deployment: Arc<Deployment>,
+    registry: Registry,
+    cx: Context,
+}
+
+impl<'d> Machine<'d> {
+    fn new(disk: &'d Loop, capabilities: &str) -> Self {
+        let deployment = Deployment::new(Settings {
+            allow: Some(AllowList::parse(disk.name()).unwrap()),
+            transport: Transport {
+                attempts: 1,
+                retry_interval: Duration::from_millis(10),
+                ..Transport::default()
+            },
+            disk_wait_attempts: 1,
+            ..Settings::default()
+        });
+        let host = Host::real();
+        let registry = Registry::probe(&host, builtin(&deployment));
+        let node = json!({"instance_info": {"root_device": {"name": disk.name()}},
+                          "properties": {"capabilities": capabilities}});
+        let cx = Context::new(host, Events::default()).with_node(node);
+        Self { disk, deployment, registry, cx }
+    }
+
+    /// Deploys; `change` overrides keys of `image_info`.
+    fn deploy(&self, image: &[u8], change: Value, drive: Option<&[u8]>) -> Result<String, Error> {
+        let url = serve(vec![("part.img", image.to_vec())]);
+        let mut info = json!({
+            "id": "part.img", "urls": [format!("{url}/part.img")], "disk_format": null, "container_format": null,
+            "stream_raw_images": true, "os_hash_algo": "sha256", "os_hash_value": sha256(image), "kernel": null,
+            "ramdisk": null, "root_gb": 1, "root_mb": 48, "swap_mb": 8, "ephemeral_mb": 0, "ephemeral_format": null,
+            "preserve_ephemeral": false, "image_type": "partition", "deploy_boot_mode": "bios", "boot_option": "local",
+        });
+        info.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let arguments = json!({"image_info": info, "configdrive": drive.map(conductor_form)});
+        let call = StepCall {
+            kind: StepKind::Deploy,
+            step: "write_image".into(),
+            arguments: arguments.as_object().unwrap().clone(),
+            ports: json!([]),
+        };
+        let result = self.registry.run_step(&call, &self.cx)?;
+        Ok(result["result"].as_str().unwrap().to_owned())
+    }
+
+    fn table(&self) -> Table {
+        Table::read_device(&self.disk.path).unwrap()
+    }
+
+    /// A partition's bytes as a file that tools can read.
+    fn copy(&self, number: usize, directory: &Path) -> String {
+        let partition = self.table().partitions()[number - 1].clone();
+        let bytes = self.disk.read(partition.start_byte, usize::try_from(partition.size_byte).unwrap());
+        file(directory, &format!("part{number}"), &bytes).to_str().unwrap().to_owned()
+    }
+
+    /// What `blkid` calls a partition: its type, label and UUID.
+    fn blkid(&self, number: usize, name: &str) -> String {
+        let partition = self.table().partitions()[number - 1].clone();
+        let (offset, size) = (partition.start_byte.to_string(), partition.size_byte.to_string());
+        let arguments = ["-p", "-o", "value", "-s", name, "-O", &offset, "-S", &size, self.disk.name()];
+        tool("/usr/sbin/blkid", &arguments).trim().to_owned()
+    }
+}
+
+impl Drop for Machine<'_> {
+    /// Makes the kernel forget the partitions, so that nothing is left when the device goes.
+    fn drop(&mut self) {
+        let _ = disk::show_partitions(&self.cx.host, self.disk.name(), &Table::None);
+    }
+}
+
+fn conductor_form(drive: &[u8]) -> String {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(drive).unwrap();
+    base64::engine::general_purpose::STANDARD.encode(gzip.finish().unwrap())
+}
+
+/// A disk, unless this machine can not do what the test needs.
+fn disk(mebibytes: usize, sector: u32) -> Option<Loop> {
+    if let Some(missing) = TOOLS.iter().find(|tool| !Path::new(tool).exists()) {
+        let _ = Write::write_fmt(&mut std::io::stderr(), format_args!("SKIPPED: needs {missing}\n"));
+        return None;
+    }
+    Loop::of((mebibytes * MIB) as u64, sector)
+}
+
+/// A root file system of 40 MiB with a file in it.
+fn root_image(directory: &Path) -> Vec<u8> {
+    let tree = directory.join("tree");
+    std::fs::create_dir_all(tree.join("etc")).unwrap();
+    std::fs::write(tree.join("etc/release"), "deployed").unwrap();
+    let image = directory.join("root.img");
+    let (tree, path) = (tree.to_str().unwrap(), image.to_str().unwrap());
+    tool("/usr/sbin/mke2fs", &["-q", "-t", "ext4", "-b", "4096", "-d", tree, "-U", ROOT_UUID, path, "40m"]);
+    std::fs::read(image).unwrap()
+}
+
+#[test]
+fn loop_bios_deployment_has_swap_config_drive_and_root_where_ironic_looks_for_them() {
+    let Some(disk) = disk(160, 512) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let machine = Machine::new(&disk, "boot_mode:bios");
+    let image = root_image(directory.path());
+    let text = machine.deploy(&image, json!({}), Some(&config_drive())).unwrap();
+    let name = disk.name();
+    assert_eq!(
+        text,
+        format!("prepare_image: image (part.img) written to device {name} root_uuid={ROOT_UUID}")
+    );
+    assert_eq!(
+        machine.deployment.partition_uuids(),
+        json!({"partitions": {"swap": format!("{name}p1"), "configdrive": format!("{name}p2"), "root": format!("{name}p3")},
+               "root uuid": ROOT_UUID, "efi system partition uuid": null})
+    );
+    assert_eq!((machine.blkid(1, "TYPE"), machine.blkid(1, "LABEL")), ("swap".into(), "swap1".into()));
+    assert_eq!((machine.blkid(3, "TYPE"), machine.blkid(3, "UUID")), ("ext4".into(), ROOT_UUID.into()));
+    let table = machine.table();
+    assert_eq!(table.kind(), "dos");
+    let drive = &table.partitions()[1];
+    assert_eq!(drive.size_byte, MIB as u64);
+    assert_eq!(disk.read(drive.start_byte, config_drive().len()), config_drive());
+    let root = machine.copy(3, directory.path());
+    tool("/usr/sbin/e2fsck", &["-fn", &root]);
+    assert_eq!(tool("/usr/sbin/debugfs", &["-R", "cat /etc/release", &root]), "deployed");
+    assert_eq!(std::fs::read(&root).unwrap()[..image.len()], image, "byte for byte");
+}
+
+#[test]
+fn loop_uefi_deployment_of_a_qcow2_has_an_esp_and_an_ephemeral_file_system() {
+    for sector in [512, 4096] {
+        let Some(disk) = disk(800, sector) else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let machine = Machine::new(&disk, "boot_mode:uefi");
+        let raw = root_image(directory.path());
+        let (from, to) = (directory.path().join("root.img"), directory.path().join("root.qcow2"));
+        let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
+        tool("/usr/bin/qemu-img", &["convert", "-c", "-O", "qcow2", from, to]);
+        let change =
+            json!({"ephemeral_mb": 32, "ephemeral_format": "ext4", "swap_mb": 0, "deploy_boot_mode": "uefi"});
+        let text = machine.deploy(&std::fs::read(to).unwrap(), change, None).unwrap();
+        let uuids = machine.deployment.partition_uuids();
+        let esp = uuids["efi system partition uuid"].as_str().unwrap();
+        assert!(text.ends_with(&format!("root_uuid={ROOT_UUID} efi_system_partition_uuid={esp}")), "{text}");
+        let name = disk.name();
+        assert_eq!(
+            uuids["partitions"],
+            json!({"efi system partition": format!("{name}p1"), "ephemeral": format!("{name}p2"), "root": format!("{name}p3")})
+        );
+        assert_eq!((machine.blkid(1, "TYPE"), machine.blkid(1, "LABEL")), ("vfat".into(), "efi-part".into()));
+        assert_eq!(machine.blkid(1, "UUID"), esp);
+        assert_eq!(
+            (machine.blkid(2, "TYPE"), machine.blkid(2, "LABEL")),
+            ("ext4".into(), "ephemeral0".into())
+        );
+        tool("/usr/sbin/e2fsck", &["-fn", &machine.copy(2, directory.path())]);
+        let root = machine.copy(3, directory.path());
+        assert_eq!(std::fs::read(&root).unwrap()[..raw.len()], raw);
+    }
+}
+
+#[test]
+fn loop_a_rebuild_keeps_the_ephemeral_partition_and_refuses_when_it_can_not() {
+    let Some(disk) = disk(200, 512) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let machine = Machine::new(&disk, "boot_mode:bios");
+    let image = root_image(directory.path());
+    let first = json!({"ephemeral_mb": 32, "ephemeral_format": "ext4"});
+    machine.deploy(&image, first.clone(), None).unwrap();
+    // Somebody's data, and a label that a new file system would not have.
+    let ephemeral = machine.table().partitions()[0].clone();
+    let copy = machine.copy(1, directory.path());
+    tool("/usr/sbin/debugfs", &["-w", "-R", &format!("write {copy} precious"), &copy]);
+    let kept = std::fs::read(&copy).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(
+        &std::fs::File::options().write(true).open(&disk.path).unwrap(),
+        &kept,
+        ephemeral.start_byte,
+    )
+    .unwrap();
+    let before = machine.table();
+
+    let mut other = image.clone();
+    other.resize(44 * MIB, 7);
+    let again = json!({"ephemeral_mb": 32, "ephemeral_format": "ext4", "preserve_ephemeral": true});
+    machine.deploy(&other, again.clone(), None).unwrap();
+    assert_eq!(machine.table(), before, "the table is the same, PARTUUIDs included");
+    let length = usize::try_from(ephemeral.size_byte).unwrap();
+    assert!(disk.read(ephemeral.start_byte, length) == kept, "not a byte of the data changed");
+    let root = before.partitions()[2].clone();
+    assert!(disk.read(root.start_byte, other.len()) == other);
+
+    let mut larger = again;
+    larger["ephemeral_mb"] = json!(33);
+    let error = machine.deploy(&image, larger, None).unwrap_err().to_string();
+    assert!(error.contains("nothing was written") && error.contains("ephemeral"), "{error}");
+    assert!(disk.read(root.start_byte, other.len()) == other);
+}
+
+#[test]
+fn loop_what_does_not_fit_is_refused_before_anything_is_written() {
+    let Some(disk) = disk(160, 512) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let machine = Machine::new(&disk, "boot_mode:bios");
+    let image = root_image(directory.path());
+    for (change, text) in [
+        (json!({"root_mb": 39}), "does not fit into the root partition of 39 MiB"),
+        (json!({"root_mb": 4096}), "the disk has 160 MiB"),
+        (json!({"ephemeral_mb": 8, "ephemeral_format": "nofs"}), "no mkfs.nofs"),
+        (json!({"preserve_ephemeral": true, "ephemeral_mb": 8}), "nothing was written"),
+    ] {
+        let error = machine.deploy(&image, change, None).unwrap_err();
+        assert!(hwm::chain(&error).contains(text), "{text}: {error}");
+        assert!(disk.is_untouched(), "{text}");
+        assert_eq!(machine.deployment.partition_uuids(), json!({}));
+    }
+}
+
+#[test]
+fn loop_a_wrong_digest_leaves_no_table_and_no_root() {
+    let Some(disk) = disk(160, 512) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let machine = Machine::new(&disk, "boot_mode:bios");
+    let image = root_image(directory.path());
+    let error = machine.deploy(&image, json!({"os_hash_value": "5".repeat(64)}), None).unwrap_err();
+    assert!(matches!(error, Error::ImageChecksum { .. }), "{error:?}");
+    assert!(disk.has_zeroed_head());
+    assert_eq!(machine.table(), Table::None);
+    // Swap comes first: the root starts at 9 MiB.
+    assert!(disk.read(9 * MIB as u64, MIB).iter().all(|byte| *byte == 0), "its superblock is not there");
+}
