@@ -10,15 +10,19 @@
 //! - [`startup`]: the story of a run, from probing the hardware to the last heartbeat.
 //! - [`conductor`]: calls to the conductor; [`api`]: calls from it; [`command`]: what those ask for.
 //! - [`virtual_media`]: what a conductor hands over on a floppy or a disc of the BMC's.
+//! - [`door`]: the address, port and certificate at which the agent is reached.
+//! - [`clock`]: what time it is, and setting it right.
 //! - [`init`]: what comes before all that when the agent is the first process of a ramdisk.
 //! - [`progress`] and [`logging`]: what people read.
 
 pub mod api;
 pub mod cli;
+pub mod clock;
 pub mod cmdline;
 pub mod command;
 pub mod conductor;
 pub mod config;
+pub mod door;
 pub mod init;
 pub mod logging;
 pub mod progress;

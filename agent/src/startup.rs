@@ -1,9 +1,8 @@
 //! The start-up story, in order. Source: agent protocol page, 5.1.
 //!
-//! probe the hardware managers -> wait for a network interface -> lookup -> address, certificate -> serve -> heartbeats ->
-//! until told to stop. Before it, `cli` has read the configuration (and `init` has brought up the machine, as PID 1).
+//! set the clock -> probe the hardware managers -> wait for a network interface -> lookup -> address, certificate (`door`) ->
+//! serve -> heartbeats -> until told to stop. Before it, `cli` has read the configuration (and `init` has brought up the machine, as PID 1).
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +11,14 @@ use hwm::{Context, HardwareManager, Registry};
 use serde_json::Value;
 use sys::Host;
 use tokio::sync::watch;
-use wire::{Interface, LookupReply, Microversion};
+use wire::{Interface, LookupReply};
 
-use crate::api::{self, Api, Learned, Limits, TlsError, Token};
+use crate::api::{self, Api, Learned, Limits, Token};
+use crate::clock::{self, TimeServers, Timekeeper};
 use crate::command::{Deployment, Executor, Extensions, Machine};
-use crate::conductor::{
-    self, AddressSearch, Client, Heartbeater, LookupLimits, NoAddress, Trigger, find_address, lookup,
-    run_heartbeats,
-};
-use crate::config::{Config, Protocol};
+use crate::conductor::{self, Client, Heartbeater, LookupLimits, Trigger, lookup, run_heartbeats};
+use crate::config::Config;
+use crate::door::{self, Door};
 use crate::logging::LogRing;
 
 /// How long to wait for a network interface, and how often to look.
@@ -54,21 +52,12 @@ pub enum Error {
          power-cycle the node through its controller to start over"
     )]
     TokenLost,
-    /// No address to advertise.
-    #[error("finding the address at which the conductor reaches this agent")]
-    Address(#[source] NoAddress),
-    /// No certificate.
-    #[error("preparing TLS")]
-    Tls(#[source] TlsError),
-    /// The port can not be had.
-    #[error("listening on port {port}; is another agent running? ipa-listen-port=PORT chooses another")]
-    Bind {
-        /// The port.
-        port: u16,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The agent can not be reached.
+    #[error("opening the agent's door")]
+    Door(#[from] door::Error),
+    /// Nobody told the time, and it is needed.
+    #[error("setting the clock")]
+    Clock(#[source] clock::Error),
 }
 
 /// What an agent is made of.
@@ -85,21 +74,31 @@ pub struct Agent {
     pub managers: Vec<Box<dyn HardwareManager>>,
     /// The deployment of this boot.
     pub deployment: Arc<dyn Deployment>,
+    /// Time servers that came with the machine's address.
+    pub leased_time_servers: Vec<std::net::IpAddr>,
     /// Whether a lookup that failed for its whole time begins anew (as PID 1: nobody would start the agent again).
     pub keep_trying: bool,
 }
 
 /// Runs the agent until `stop` becomes true.
 pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error> {
-    let Agent { host, mut config, events, log, managers, deployment, keep_trying } = agent;
+    let Agent { host, mut config, events, log, managers, deployment, leased_time_servers, keep_trying } =
+        agent;
     events.emit(EventKind::AgentStarted { version: env!("CARGO_PKG_VERSION").into() });
+    let servers = TimeServers {
+        configured: config.ntp_server.value.clone(),
+        leased: leased_time_servers,
+        ..TimeServers::default()
+    };
+    let keeper = Timekeeper::new(host.clone(), events.clone(), servers, *config.fail_if_clock_not_set);
+    set_clock(&keeper, keep_trying, &events).await?;
     let registry = Arc::new(Registry::probe(&host, managers));
     tokio::time::sleep(*config.hardware_initialization_delay).await;
     let context = Context::new(host.clone(), events.clone());
     let interfaces = wait_for_network(&registry, &context).await;
 
     let token = Token::new(config.agent_token.value.clone());
-    let client = Arc::new(Client::new(&host, &config).map_err(Error::Client)?);
+    let client = Arc::new(Client::new(&host, &config, &keeper).map_err(Error::Client)?);
     // Inspection has its place here, before lookup.
     let found = loop {
         match find_node(&client, &config, &interfaces, &events).await {
@@ -122,8 +121,8 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error>
     let forced = trigger.clone();
     let executor = Executor::new(extensions, events.clone(), move || forced.force());
 
-    let door = open_door(&host, &config, &client, &interfaces, found.is_some()).await?;
-    let api = Api::new(executor, token.clone(), &events, door.scheme.scheme());
+    let door = Door::open(&host, &config, found.is_some().then_some(&*client), &keeper, &events).await?;
+    let api = Api::new(executor, token.clone(), &events, door.scheme());
     let notice = match &door.callback_url {
         Some(url) => format!("serving at {url}"),
         None => format!("serving at {} without a conductor", door.bound.address),
@@ -139,10 +138,9 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error>
                 callback_url,
                 token: token.get(),
                 certificate: door.certificate,
-                request_timeout: **config.http_request_timeout,
             };
             let timeout = Duration::from_secs(reply.config.heartbeat_timeout.max(1));
-            run_heartbeats(&heartbeater, timeout, &trigger, stop).await;
+            run_heartbeats(&heartbeater, timeout, &trigger, &events, stop).await;
         }
         _ => {
             let mut stop = stop;
@@ -153,6 +151,27 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error>
         tracing::error!(%error, "the API server ended badly");
     }
     Ok(())
+}
+
+/// Asks the time servers. Where the clock must be set, and nobody would start the agent again, it is tried until it is.
+async fn set_clock(keeper: &Timekeeper, keep_trying: bool, events: &Events) -> Result<(), Error> {
+    loop {
+        let asking = keeper.clone();
+        let asked = tokio::task::spawn_blocking(move || asking.synchronise()).await;
+        match asked {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) if keep_trying => {
+                let message = format!("{}; trying again", hwm::chain(&error));
+                events.emit(EventKind::Notice { message });
+                tokio::time::sleep(LOOKUP_PAUSE).await;
+            }
+            Ok(Err(error)) => return Err(Error::Clock(error)),
+            Err(error) => {
+                tracing::error!(%error, "asking the time servers panicked");
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// The interfaces that have a MAC address, once there is one; after a minute whatever there is.
@@ -212,7 +231,7 @@ async fn find_node(
         Err(source) => {
             let seconds = limits.timeout.as_secs();
             let error = Error::Lookup { seconds, addresses: addresses.join(", "), source };
-            let message = hwm::chain(&error);
+            let message = tls::chain(&error);
             events.emit(EventKind::Failed { phase: Phase::Lookup, message });
             Err(error)
         }
@@ -241,84 +260,4 @@ fn remember(extensions: &Extensions, reply: &LookupReply) {
     if let Err(error) = remembered {
         tracing::warn!(error, "the node of the lookup can not be used");
     }
-}
-
-/// How the agent is reached: decided once, constant for the whole boot.
-struct Door {
-    bound: api::Bound,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    scheme: Protocol,
-    /// Told to the conductor, where there is one.
-    callback_url: Option<String>,
-    /// Generated certificate.
-    certificate: Option<String>,
-}
-
-async fn open_door(
-    host: &Host,
-    config: &Config,
-    client: &Client,
-    interfaces: &[Interface],
-    has_conductor: bool,
-) -> Result<Door, Error> {
-    let least = *config.tls_min_version;
-    let mut door = Door {
-        bound: bind(config)?,
-        tls: None,
-        scheme: Protocol::Http,
-        callback_url: None,
-        certificate: None,
-    };
-    if *config.listen_tls {
-        let (chain, key) = (config.tls_cert_file.as_deref(), config.tls_key_file.as_deref());
-        door.tls = Some(api::static_config(chain, key, least).map_err(Error::Tls)?);
-        door.scheme = Protocol::Https;
-    }
-    if !has_conductor {
-        return Ok(door);
-    }
-    let address = find_address(AddressSearch {
-        configured: config.advertise_host.value.clone(),
-        of_interface: address_of(config.network_interface.as_deref(), interfaces),
-        urls: client.urls(),
-        attempts: *config.ip_lookup_attempts,
-        pause: *config.ip_lookup_sleep,
-    });
-    let address = address.await.map_err(Error::Address)?;
-    let mut advertised = *config.advertise_protocol;
-    if !*config.listen_tls && *config.enable_auto_tls {
-        // Lookup has settled it, as a rule; a conductor that did not tell then is an old one.
-        let version = client.version().await.unwrap_or(Microversion::FALLBACK);
-        if version >= Microversion::AGENT_VERIFY_CA {
-            let name = host.attribute("/proc/sys/kernel/hostname").unwrap_or_else(|| "localhost".into());
-            let (curve, skew) = (*config.tls_certificate_curve, *config.auto_tls_allowed_clock_skew);
-            let certificate = api::generate(&address, &name, curve, skew).map_err(Error::Tls)?;
-            door.tls = Some(api::server_config(&certificate, least).map_err(Error::Tls)?);
-            door.certificate = Some(certificate.pem);
-            door.scheme = Protocol::Https;
-            advertised = Protocol::Https;
-        } else {
-            tracing::warn!("the conductor is too old for certificates in heartbeats; serving without TLS");
-        }
-    }
-    let shown = match address.parse::<IpAddr>() {
-        Ok(IpAddr::V6(_)) => format!("[{address}]"),
-        Ok(IpAddr::V4(_)) | Err(_) => address,
-    };
-    let port = match *config.advertise_port {
-        0 => door.bound.address.port(),
-        port => port,
-    };
-    door.callback_url = Some(format!("{}://{shown}:{port}", advertised.scheme()));
-    Ok(door)
-}
-
-fn bind(config: &Config) -> Result<api::Bound, Error> {
-    let port = *config.listen_port;
-    api::bind(config.listen_host.as_deref(), port).map_err(|source| Error::Bind { port, source })
-}
-
-/// The IPv4 address of the configured interface.
-fn address_of(name: Option<&str>, interfaces: &[Interface]) -> Option<String> {
-    interfaces.iter().find(|interface| Some(interface.name.as_str()) == name)?.ipv4_address.clone()
 }

@@ -7,6 +7,7 @@ mod commands;
 mod error;
 mod events;
 mod json;
+mod refusal;
 mod routes;
 mod server;
 mod tls;
@@ -15,7 +16,9 @@ mod token;
 use std::sync::Arc;
 
 pub use server::{Bound, Limits, bind, serve};
-pub use tls::{Certificate, TlsError, generate, server_config, static_config};
+pub use tls::{
+    Certificate, ServerSettings, Tls, TlsError, generate, generate_at, server_config, static_config,
+};
 pub use token::{Learned, Token};
 
 use crate::command::Executor;

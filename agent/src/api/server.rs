@@ -11,7 +11,6 @@ use axum::http::header::{HeaderValue, SERVER};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket;
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -19,7 +18,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
+use super::refusal::Refusals;
 use super::routes::Peer;
+use super::tls::Tls;
 
 /// The bounds of the server.
 #[derive(Clone, Copy, Debug)]
@@ -89,11 +90,13 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn serve(
     bound: Bound,
     router: Router,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Tls>,
     limits: Limits,
     mut stop: watch::Receiver<bool>,
 ) {
-    let acceptor = tls.map(TlsAcceptor::from);
+    let refusals =
+        tls.as_ref().map(|tls| Arc::new(Refusals::new(tls.certificate.clone(), tls.clock.clone())));
+    let acceptor = tls.map(|tls| TlsAcceptor::from(tls.config));
     let slots = Arc::new(Semaphore::new(limits.connections));
     loop {
         let accepted = tokio::select! {
@@ -108,12 +111,15 @@ pub async fn serve(
                 continue;
             }
         };
-        let (acceptor, router) = (acceptor.clone(), router.clone());
+        let (acceptor, router, refusals) = (acceptor.clone(), router.clone(), refusals.clone());
         // Bounded by the slots, and by the limits of what happens on a connection.
         tokio::spawn(async move {
             let peer = peer.ip().to_canonical();
             if let Err(error) = connection(stream, peer, acceptor, router, limits).await {
                 tracing::debug!(%peer, error = hwm::chain(error.as_ref()), "connection ended");
+                if let Some(refusals) = refusals {
+                    refusals.report(peer, error.as_ref());
+                }
             }
             drop(slot);
         });

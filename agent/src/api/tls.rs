@@ -10,10 +10,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::string::Ia5String;
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPair, SanType};
+use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::NoServerSessionStorage;
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use tls::{CipherSuites, Clock};
 
 use crate::config::{Curve, TlsVersion};
 
@@ -27,6 +28,32 @@ pub struct Certificate {
     pub pem: String,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+}
+
+/// What the server speaks, and by which clock it tells of refusals.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// The oldest version.
+    pub least: TlsVersion,
+    /// The suites of TLS 1.2; all when none.
+    pub suites: Option<CipherSuites>,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl From<TlsVersion> for ServerSettings {
+    fn from(least: TlsVersion) -> Self {
+        Self { least, suites: None, clock: Clock::default() }
+    }
+}
+
+/// TLS as the server speaks it.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub(super) config: Arc<ServerConfig>,
+    /// What the server shows; none when it can not be read.
+    pub certificate: Option<tls::Certificate>,
+    pub(super) clock: Clock,
 }
 
 /// The certificate can not be made or used.
@@ -52,13 +79,24 @@ pub enum TlsError {
     NoFiles,
 }
 
-/// Makes a self-signed certificate for `host` (an address; a name works with our own controller). It is valid from `skew`
-/// before now, so that a conductor whose clock is behind takes it.
+/// Makes a certificate by the system's clock: see [`generate_at`].
 pub fn generate(
     host: &str,
     common_name: &str,
     curve: Curve,
     skew: Duration,
+) -> Result<Certificate, TlsError> {
+    generate_at(host, common_name, curve, skew, SystemTime::now())
+}
+
+/// Makes a self-signed certificate for `host` (an address; a name works with our own controller). It is valid from `skew`
+/// before `now`, so that a conductor whose clock is behind takes it.
+pub fn generate_at(
+    host: &str,
+    common_name: &str,
+    curve: Curve,
+    skew: Duration,
+    now: SystemTime,
 ) -> Result<Certificate, TlsError> {
     let key = KeyPair::generate_for(match curve {
         Curve::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
@@ -67,7 +105,7 @@ pub fn generate(
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + now.saturating_sub(skew);
     params.not_after = epoch + now + LIFETIME;
@@ -98,17 +136,20 @@ fn critical_address(address: IpAddr) -> CustomExtension {
     extension
 }
 
-/// TLS with a certificate, of version `least` or later.
-pub fn server_config(certificate: &Certificate, least: TlsVersion) -> Result<Arc<ServerConfig>, TlsError> {
-    with_chain(certificate.chain.clone(), certificate.key.clone_key(), least)
+/// TLS with a certificate that was made here.
+pub fn server_config(
+    certificate: &Certificate,
+    settings: impl Into<ServerSettings>,
+) -> Result<Tls, TlsError> {
+    with_chain(certificate.chain.clone(), certificate.key.clone_key(), settings.into())
 }
 
 /// TLS with the certificate chain and key of two PEM files.
 pub fn static_config(
     chain: Option<&Path>,
     key: Option<&Path>,
-    least: TlsVersion,
-) -> Result<Arc<ServerConfig>, TlsError> {
+    settings: impl Into<ServerSettings>,
+) -> Result<Tls, TlsError> {
     let (Some(chain), Some(key)) = (chain, key) else { return Err(TlsError::NoFiles) };
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -117,29 +158,28 @@ pub fn static_config(
     let certificates =
         CertificateDer::pem_file_iter(chain).and_then(Iterator::collect).map_err(failed(chain))?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(failed(key))?;
-    with_chain(certificates, key, least)
+    with_chain(certificates, key, settings.into())
 }
 
 fn with_chain(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    least: TlsVersion,
-) -> Result<Arc<ServerConfig>, TlsError> {
-    const ONLY_1_3: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
-    let versions = match least {
-        TlsVersion::V1_2 => rustls::DEFAULT_VERSIONS,
-        TlsVersion::V1_3 => ONLY_1_3,
+    settings: ServerSettings,
+) -> Result<Tls, TlsError> {
+    let least = match settings.least {
+        TlsVersion::V1_2 => tls::Version::V1_2,
+        TlsVersion::V1_3 => tls::Version::V1_3,
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)?
+    let certificate = chain.first().and_then(tls::Certificate::read);
+    let mut config = ServerConfig::builder_with_provider(tls::provider(settings.suites.as_ref()))
+        .with_protocol_versions(tls::versions(least))?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     // Few connections, each from the same peer: resumption would only cost memory.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Tls { config: Arc::new(config), certificate, clock: settings.clock })
 }
 
 #[cfg(test)]

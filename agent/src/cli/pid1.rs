@@ -52,7 +52,9 @@ fn agent(
     console.banner(&Identity::collect(host, Some(&config), Some(&network)));
     let log = logging.ring;
     // Nobody starts process 1 again: what may come right with time is tried for ever.
-    let setup = Setup { host: host.clone(), config, events, log, managers, keep_trying: true };
+    let leased_time_servers = network.interfaces().into_iter().flat_map(|up| up.ntp).collect();
+    let setup =
+        Setup { host: host.clone(), config, events, log, managers, leased_time_servers, keep_trying: true };
     run::to_the_end(setup, std::future::pending())?;
     Ok(())
 }

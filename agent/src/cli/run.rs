@@ -31,6 +31,8 @@ pub(super) struct Setup {
     pub(super) log: LogRing,
     /// Asked before the built-in ones of equal support.
     pub(super) managers: Vec<Box<dyn HardwareManager>>,
+    /// Time servers that came with the machine's address.
+    pub(super) leased_time_servers: Vec<std::net::IpAddr>,
     /// Whether a lookup that failed for its whole time begins anew, instead of ending the run.
     pub(super) keep_trying: bool,
 }
@@ -61,7 +63,15 @@ pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn Hardware
     }
     let events = Events::default();
     progress::log_events(&events);
-    let setup = Setup { host: host.clone(), config, events, log: logging.ring, managers, keep_trying: false };
+    let setup = Setup {
+        host: host.clone(),
+        config,
+        events,
+        log: logging.ring,
+        managers,
+        leased_time_servers: Vec::new(),
+        keep_trying: false,
+    };
     match to_the_end(setup, told_to_stop()) {
         Ok(()) => Exit::Success,
         Err(error) => {
@@ -73,7 +83,7 @@ pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn Hardware
 
 /// Runs the agent until it fails, or until `told_to_stop` ends.
 pub(super) fn to_the_end(setup: Setup, told_to_stop: impl Future<Output = ()>) -> Result<(), Ended> {
-    let Setup { host, config, events, log, mut managers, keep_trying } = setup;
+    let Setup { host, config, events, log, mut managers, leased_time_servers, keep_trying } = setup;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -82,7 +92,7 @@ pub(super) fn to_the_end(setup: Setup, told_to_stop: impl Future<Output = ()>) -
         .map_err(Ended::Runtime)?;
     let deployment = hardware_managers::Deployment::new(config.hardware_settings());
     managers.extend(hardware_managers::builtin(&deployment));
-    let agent = Agent { host, config, events, log, managers, deployment, keep_trying };
+    let agent = Agent { host, config, events, log, managers, deployment, leased_time_servers, keep_trying };
     let ended = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let stopping = async {

@@ -8,16 +8,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use events::{EventKind, Events};
 use reqwest::Method;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use wire::{Heartbeat, Microversion, Secret};
 
-use super::client::{Client, Error, call_limit};
+use super::client::Client;
+use super::error::Error;
 use super::random::between;
+use super::waiting::Waiting;
 
 /// Forced heartbeats keep this distance from the attempt before.
 const SHORTEST_DISTANCE: Duration = Duration::from_secs(5);
+/// Longest that a server may ask to be left alone: a conductor gives a node up that is silent for minutes.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+/// So many conflicts in a row are no news: the node is locked while the conductor works on it.
+const USUAL_CONFLICTS: u32 = 3;
 
 /// Asks for a heartbeat soon. Requests coalesce.
 #[derive(Clone, Default)]
@@ -59,8 +66,6 @@ pub struct Heartbeater {
     pub token: Option<Secret>,
     /// The certificate of this boot.
     pub certificate: Option<String>,
-    /// Limit of one HTTP exchange.
-    pub request_timeout: Duration,
 }
 
 impl Heartbeater {
@@ -83,22 +88,31 @@ impl Sender for Heartbeater {
         let body = serde_json::to_vec(&self.body(version)).map_err(|source| Error::Content {
             url: path.clone(),
             expected: "JSON",
+            start: String::new(),
             source,
         })?;
-        let call = self.client.call(Method::POST, &path, Some(version), Some(&body));
-        let limit = call_limit(self.request_timeout);
-        let reply = timeout(limit, call).await.map_err(|_| Error::TimedOut { url: path, limit })??;
-        if reply.status == 202 { Ok(()) } else { Err(reply.into_error()) }
+        let reply = self.client.call(Method::POST, &path, Some(version), Some(&body)).await?;
+        match reply.status {
+            202 => return Ok(()),
+            // Not acceptable: another conductor, of another version, has taken over.
+            406 => self.client.forget_version(),
+            _ => {}
+        }
+        Err(reply.into_error())
     }
 }
 
-/// Sends heartbeats until `stop` becomes true. Never gives up: a conductor may come back.
+/// Sends heartbeats until `stop` becomes true. Never gives up: a conductor may come back. Meanwhile the console says what is
+/// waited for.
 pub async fn run(
     sender: &impl Sender,
     heartbeat_timeout: Duration,
     trigger: &Trigger,
+    events: &Events,
     mut stop: watch::Receiver<bool>,
 ) {
+    let mut waiting = Waiting::default();
+    let mut conflicts = 0_u32;
     let mut due = Instant::now();
     let mut earliest_forced = due;
     loop {
@@ -112,14 +126,27 @@ pub async fn run(
         let pause = match sender.send().await {
             Ok(()) => {
                 tracing::debug!(forced = wish, "heartbeat");
+                conflicts = 0;
+                if let Some(message) = waiting.succeeded() {
+                    events.emit(EventKind::Notice { message });
+                }
                 between(heartbeat_timeout.mul_f64(0.3), heartbeat_timeout.mul_f64(0.6))
             }
             Err(error) => {
                 if wish {
                     trigger.0.wanted.store(true, Ordering::Release);
                 }
-                tracing::warn!(error = hwm::chain(&error), "heartbeat failed; trying again");
+                let reason = error.told();
+                tracing::debug!(reason, "heartbeat failed; trying again");
+                conflicts = if error.status() == Some(409) { conflicts.saturating_add(1) } else { 0 };
+                if (1..=USUAL_CONFLICTS).contains(&conflicts) {
+                    tracing::warn!(reason, "the conductor is busy with this node");
+                } else if let Some(message) = waiting.failed(&format!("heartbeat: {reason}")) {
+                    events.emit(EventKind::Notice { message });
+                }
+                let asked = error.retry_after().unwrap_or_default().min(LONGEST_SILENCE);
                 between(Duration::from_secs(5), Duration::from_secs(10))
+                    .max(asked.min(heartbeat_timeout.mul_f64(0.3)))
             }
         };
         due = Instant::now() + pause;
@@ -138,6 +165,7 @@ async fn forced(trigger: &Trigger, earliest: Instant) {
 mod tests {
     use super::*;
     use std::sync::Mutex;
+    use tokio::time::timeout;
 
     /// Writes down when it sent, in seconds since the start, and answers from a list; then with success.
     struct Scripted {
@@ -147,6 +175,9 @@ mod tests {
         duration: Duration,
         trigger: Trigger,
         force_in_flight: AtomicBool,
+        events: Events,
+        /// Fails with this instead.
+        status: Option<(u16, Option<Duration>)>,
     }
 
     impl Scripted {
@@ -158,7 +189,17 @@ mod tests {
                 duration: Duration::ZERO,
                 trigger: trigger.clone(),
                 force_in_flight: AtomicBool::new(false),
+                events: Events::default(),
+                status: None,
             }
+        }
+
+        fn told(&self) -> Vec<String> {
+            let said = |event: &events::Event| match &event.kind {
+                EventKind::Notice { message } => message.clone(),
+                other => panic!("{other:?}"),
+            };
+            self.events.after(0, 1000).events.iter().map(said).collect()
         }
 
         fn sent(&self) -> Vec<f64> {
@@ -175,7 +216,13 @@ mod tests {
             }
             let mut failures = self.failures.lock().unwrap();
             match !failures.is_empty() && failures.remove(0) {
-                true => Err(Error::NoUrl),
+                true => match self.status {
+                    None => Err(Error::NoUrl),
+                    Some((status, retry_after)) => {
+                        let (url, text) = ("http://c".into(), "scripted".into());
+                        Err(Error::Status { url, status, text, retry_after })
+                    }
+                },
                 false => Ok(()),
             }
         }
@@ -184,7 +231,7 @@ mod tests {
     /// Runs the loop for some (simulated) time.
     async fn run_for(sender: &Scripted, trigger: &Trigger, seconds: u64) {
         let (_stop, stopped) = watch::channel(false);
-        let run = run(sender, Duration::from_secs(300), trigger, stopped);
+        let run = run(sender, Duration::from_secs(300), trigger, &sender.events, stopped);
         let _ = timeout(Duration::from_secs(seconds), run).await;
     }
 
@@ -211,6 +258,46 @@ mod tests {
         for pair in sent.windows(2) {
             assert!((4.9..=10.1).contains(&(pair[1] - pair[0])), "{sent:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_without_a_conductor_is_told_once_a_minute_and_then_it_goes_on() {
+        let trigger = Trigger::default();
+        let sender = Scripted::new(&[true; 480], &trigger); // 5 to 10 seconds apart: an hour
+        run_for(&sender, &trigger, 6000).await;
+        let (sent, told) = (sender.sent(), sender.told());
+        assert!(sent.windows(2).take(479).all(|pair| pair[1] - pair[0] <= 10.2));
+        let silence = sent[480] - sent[0];
+        assert!((2400.0..=4800.0).contains(&silence), "{silence}");
+        let minutes = silence / 60.0;
+        #[allow(clippy::cast_precision_loss)]
+        let lines = told.len() as f64;
+        assert!(lines <= minutes + 3.0 && lines >= minutes * 0.7, "{lines} lines in {minutes} minutes");
+        assert!(told[0].starts_with("waiting for the conductor: heartbeat: no API URL"), "{}", told[0]);
+        assert!(told.last().unwrap().starts_with("the conductor answers again, after"), "{told:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_asks_for_patience_gets_some_and_a_busy_one_makes_no_noise() {
+        let trigger = Trigger::default();
+        let mut sender = Scripted::new(&[true, true], &trigger);
+        sender.status = Some((503, Some(Duration::from_secs(40))));
+        run_for(&sender, &trigger, 85).await;
+        let sent = sender.sent();
+        assert_eq!(sent.iter().map(|at| at.round()).collect::<Vec<_>>(), [0.0, 40.0, 80.0]);
+        let mut sender = Scripted::new(&[true], &trigger);
+        sender.status = Some((503, Some(Duration::from_secs(86_400))));
+        run_for(&sender, &trigger, 100).await;
+        assert_eq!(sender.sent().len(), 2, "a minute is the most");
+
+        let mut sender = Scripted::new(&[true; 3], &trigger);
+        sender.status = Some((409, None));
+        run_for(&sender, &trigger, 60).await;
+        assert_eq!(sender.told(), [String::new(); 0]);
+        let mut sender = Scripted::new(&[true; 5], &trigger);
+        sender.status = Some((409, None));
+        run_for(&sender, &trigger, 60).await;
+        assert!(sender.told()[0].contains("409"), "{:?}", sender.told());
     }
 
     #[tokio::test(start_paused = true)]
@@ -255,7 +342,7 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(3)).await;
             stop.send_replace(true);
         };
-        let run = run(&sender, Duration::from_secs(300), &trigger, stopped);
+        let run = run(&sender, Duration::from_secs(300), &trigger, &sender.events, stopped);
         timeout(Duration::from_secs(4), async { tokio::join!(run, stopping) }).await.unwrap();
     }
 
@@ -270,7 +357,6 @@ mod tests {
             callback_url: "https://192.0.2.7:9999".into(),
             token: Some(Secret::new("t")),
             certificate: Some("PEM".into()),
-            request_timeout: Duration::from_secs(1),
         };
         let golden = |minor| serde_json::to_string(&heartbeater.body(Microversion::new(1, minor))).unwrap();
         assert_eq!(golden(31), r#"{"callback_url":"https://192.0.2.7:9999"}"#);

@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 use wire::{LookupReply, Microversion};
 
-use super::client::{Client, Error};
+use super::client::Client;
+use super::error::Error;
 use super::random::between;
 
 /// How long to ask, and how often.
@@ -20,6 +21,10 @@ pub struct LookupLimits {
     pub interval: Duration,
 }
 
+/// Longest that a server may ask to be left alone.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+/// How often the same failure is told.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
 /// Longest pause between two lookups.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A conductor that has the node locked needs more time: the first, the second, every later conflict.
@@ -40,6 +45,7 @@ pub async fn lookup(
     let deadline = Instant::now() + limits.timeout;
     events.emit(EventKind::PhaseStarted { phase: Phase::Lookup, subject: client.urls().join(", ") });
     let mut pauses = Pauses::new(limits.interval);
+    let mut told = None;
     let mut last = Error::TimedOut { url: client.urls().join(", "), limit: limits.timeout };
     loop {
         match timeout_at(deadline, ask(client, addresses, node_uuid)).await {
@@ -47,21 +53,35 @@ pub async fn lookup(
             Ok(Err(error)) => last = error,
             Err(_) => return Err(last),
         }
-        let pause = pauses.next(last.status());
+        let asked = last.retry_after().unwrap_or_default().min(LONGEST_SILENCE);
+        let pause = pauses.next(last.status()).max(asked);
         if Instant::now() + pause >= deadline {
             return Err(last);
         }
-        let reason = hwm::chain(&last);
-        events.emit(EventKind::Retrying {
-            phase: Phase::Lookup,
-            reason,
-            attempt: pauses.attempt.saturating_add(1),
-            attempts: 0, // bounded by time, not by number
-            delay_seconds: pause.as_secs_f64(),
-            resume_at: 0,
-        });
+        let reason = last.told();
+        if is_due(&mut told, &reason) {
+            events.emit(EventKind::Retrying {
+                phase: Phase::Lookup,
+                reason,
+                attempt: pauses.attempt.saturating_add(1),
+                attempts: 0, // bounded by time, not by number
+                delay_seconds: pause.as_secs_f64(),
+                resume_at: 0,
+            });
+        }
         sleep(pause).await;
     }
+}
+
+/// Whether a reason is to be told: a new one at once, the same one now and then.
+fn is_due(told: &mut Option<(Instant, String)>, reason: &str) -> bool {
+    let now = Instant::now();
+    let recent = |(at, before): &(Instant, String)| before == reason && now.duration_since(*at) < TELL_AGAIN;
+    if told.as_ref().is_some_and(recent) {
+        return false;
+    }
+    *told = Some((now, reason.to_owned()));
+    true
 }
 
 /// The pauses between attempts.
@@ -99,12 +119,18 @@ async fn ask(client: &Client, addresses: &[String], node_uuid: Option<&str>) -> 
     }
     let reply = client.call(Method::GET, &path, Some(version), None).await?;
     if reply.status != 200 {
+        if reply.status == 406 {
+            client.forget_version();
+        }
         return Err(reply.into_error());
     }
     const EXPECTED: &str = "a lookup reply with a node and its configuration";
-    let content = |source| Error::Content { url: reply.url.clone(), expected: EXPECTED, source };
     let value = with_config(reply.json(EXPECTED)?);
-    serde_json::from_value(value).map_err(content)
+    let found: LookupReply = serde_json::from_value(value).map_err(|source| reply.not(EXPECTED, source))?;
+    if found.node.uuid.is_empty() {
+        return Err(reply.not(EXPECTED, serde::de::Error::custom("the node has no uuid")));
+    }
+    Ok(found)
 }
 
 /// Old conductors have no `config` but a bare `heartbeat_timeout`.

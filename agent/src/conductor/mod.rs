@@ -3,11 +3,16 @@
 
 mod address;
 mod client;
+mod error;
 mod heartbeat;
 mod lookup;
 mod random;
+mod transport;
+mod waiting;
 
 pub use address::{AddressSearch, NoAddress, find_address};
-pub use client::{Client, ClientSettings, Error, Reply, http_client};
+pub use client::{Client, ClientSettings, Reply};
+pub use error::Error;
 pub use heartbeat::{Heartbeater, Sender, Trigger, run as run_heartbeats};
 pub use lookup::{LookupLimits, lookup};
+pub use transport::http_client;

@@ -270,6 +270,7 @@ impl RunningAgent {
             log: LogRing::default(),
             managers: vec![Box::new(manager)],
             deployment: deployment.clone(),
+            leased_time_servers: Vec::new(),
             keep_trying: false,
         };
         let (stop, stopped) = watch::channel(false);

@@ -6,7 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::{
     AtaCommand, CommandLine, Host, IpmiRequest, Kernel, MountRequest, NvmeCommand, Output, Power, RunError,
@@ -71,6 +71,7 @@ pub enum Call {
     FlushBuffers(PathBuf),
     SetImmutable(PathBuf, bool),
     SetHostname(String),
+    SetClock(SystemTime),
 }
 
 /// Plays a management controller.
@@ -96,6 +97,8 @@ pub struct RecordingKernel {
     pub controller: Option<FakeController>,
     /// What `power` fails with.
     pub power_fails: Option<io::ErrorKind>,
+    /// What `set_clock` fails with.
+    pub clock_fails: Option<io::ErrorKind>,
 }
 
 impl RecordingKernel {
@@ -171,6 +174,11 @@ impl Kernel for RecordingKernel {
 
     fn set_hostname(&self, name: &str) -> io::Result<()> {
         self.record(Call::SetHostname(name.into()))
+    }
+
+    fn set_clock(&self, time: SystemTime) -> io::Result<()> {
+        self.record(Call::SetClock(time))?;
+        self.clock_fails.map_or(Ok(()), |kind| Err(kind.into()))
     }
 
     fn interface_addresses(&self) -> io::Result<Vec<(String, IpAddr)>> {

@@ -3,10 +3,9 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::ipmi::IpmiRequest;
-
 use crate::{AtaCommand, NvmeCommand};
 
 /// A mount to make.
@@ -111,6 +110,8 @@ pub trait Kernel: Send + Sync {
     fn set_immutable(&self, file: &Path, immutable: bool) -> io::Result<()>;
     /// Sets the host name.
     fn set_hostname(&self, name: &str) -> io::Result<()>;
+    /// **Sets the system's clock.** Refused (`PermissionDenied`) unless this is the first process of a ramdisk.
+    fn set_clock(&self, time: SystemTime) -> io::Result<()>;
     /// Every IP address of every network interface, as (interface, address), in the kernel's order.
     fn interface_addresses(&self) -> io::Result<Vec<(String, IpAddr)>>;
     /// The hardware address that an interface's maker gave it; an error or all zeroes where the driver does not say.

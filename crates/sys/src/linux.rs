@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::reboot::{RebootMode, reboot};
@@ -28,8 +28,8 @@ nix::ioctl_write_ptr!(fs_ioc_setflags, b'f', 2, libc::c_long);
 /// `FS_IMMUTABLE_FL` of `linux/fs.h`.
 const FS_IMMUTABLE: libc::c_long = 0x10;
 
-/// The machine of a ramdisk whose first process this is may be switched off; every other one is somebody's.
-fn may_power(is_first_process: bool, root_is_in_memory: bool) -> io::Result<()> {
+/// The machine of a ramdisk whose first process this is may be switched off and have its clock set; every other one is somebody's.
+fn may_govern(is_first_process: bool, root_is_in_memory: bool) -> io::Result<()> {
     if is_first_process && root_is_in_memory {
         return Ok(());
     }
@@ -62,7 +62,7 @@ impl Kernel for LinuxKernel {
     }
 
     fn power(&self, action: Power) -> io::Result<()> {
-        may_power(crate::pid1::is_first_process(), crate::pid1::root_is_in_memory())?;
+        may_govern(crate::pid1::is_first_process(), crate::pid1::root_is_in_memory())?;
         let mode = match action {
             Power::Off => RebootMode::RB_POWER_OFF,
             Power::Reboot => RebootMode::RB_AUTOBOOT,
@@ -133,6 +133,13 @@ impl Kernel for LinuxKernel {
         Ok(nix::unistd::sethostname(name)?)
     }
 
+    fn set_clock(&self, time: SystemTime) -> io::Result<()> {
+        may_govern(crate::pid1::is_first_process(), crate::pid1::root_is_in_memory())?;
+        let since = time.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+        let clock = nix::time::ClockId::CLOCK_REALTIME;
+        Ok(nix::time::clock_settime(clock, nix::sys::time::TimeSpec::from_duration(since))?)
+    }
+
     fn interface_addresses(&self) -> io::Result<Vec<(String, IpAddr)>> {
         interfaces::addresses()
     }
@@ -172,9 +179,9 @@ mod tests {
 
     #[test]
     fn only_the_first_process_of_a_ramdisk_may_switch_the_machine_off() {
-        assert!(may_power(true, true).is_ok());
+        assert!(may_govern(true, true).is_ok());
         for (first, memory) in [(true, false), (false, true), (false, false)] {
-            assert_eq!(may_power(first, memory).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+            assert_eq!(may_govern(first, memory).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         }
     }
 }
