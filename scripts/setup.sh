@@ -19,6 +19,7 @@ everything=(
     "mmdebstrap:to install a Debian into a folder"
     "gdisk dosfstools mtools e2fsprogs:partitions and file systems of the disk image"
     "grub-common grub-pc-bin:the BIOS boot loader of the disk image"
+    "dnsmasq-base iproute2:servers and cables for networks in namespaces"
     "zstd kmod fdisk cpio genisoimage:second opinions on what was built"
 )
 ironic=(

@@ -135,7 +135,7 @@ pub fn bring_up(host: &Host, cmdline: &Cmdline, events: &Events) -> Result<Machi
     let network = Network::start(host, &cmdline, media.network_data.as_deref(), events);
     drivers.settle(SETTLE_LIMIT);
     mounts::mount_efivars(host);
-    network.wait(host, ADDRESS_LIMIT);
+    network.wait(ADDRESS_LIMIT);
     network.set_hostname(host);
     if !network.interfaces().is_empty() {
         let seconds = started.elapsed().as_secs_f64();

@@ -26,8 +26,16 @@ impl FromStr for Mac {
 
     /// Takes `aa:bb:cc:dd:ee:ff` (iPXE), `01-aa-bb-cc-dd-ee-ff` (pxelinux: 01 is the hardware type) and what lies between.
     fn from_str(text: &str) -> Result<Self, NotAMac> {
+        let text = text.trim();
+        // iPXE's `hexraw`: no separators at all.
+        let raw: Vec<String> = if text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            text.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).into_owned()).collect()
+        } else {
+            Vec::new()
+        };
+        let joined = raw.join(":");
+        let text = if joined.is_empty() { text } else { &joined };
         let bytes: Vec<u8> = text
-            .trim()
             .split(['-', ':'])
             .map(|part| {
                 if part.len() == 2 && !part.starts_with('+') {
@@ -59,6 +67,8 @@ mod tests {
             "01-52-54-00-ab-cd-ef",
             "01:52:54:00:AB:CD:EF",
             "01-52-54-00-AB-CD-EF",
+            "01-52:54:00:ab:cd:ef", // GRUB: 01-$net_default_mac
+            "525400ABCDEF",
             " 52:54:00:ab:cd:ef\n",
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");

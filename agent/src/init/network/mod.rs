@@ -2,16 +2,21 @@
 //!
 //! Every Ethernet interface is brought up and asked at the same time, each on a thread of its own; the one the machine was booted
 //! from (`BOOTIF`) is preferred. [`Network::wait`] returns when there is an address to work with; what comes later is taken up
-//! in the background, and leases are renewed for as long as the machine runs. IPv6 is left to the kernel (router advertisements).
+//! in the background, and leases are renewed for as long as the machine runs. IPv6 addresses are the kernel's business as far as
+//! router advertisements give them; the rest ([`ipv6`], [`dhcp6`]) happens at the same time on the same interfaces.
 
 mod configure;
 mod dhcp;
+mod dhcp6;
 mod files;
+mod ipv6;
 mod link;
 mod mac;
+mod names;
 mod plan;
 mod state;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::thread;
@@ -26,7 +31,7 @@ use dhcp::{Lease, Progress};
 use link::Link;
 pub use mac::{Mac, NotAMac};
 use plan::{Method, Plan, StaticAddress};
-use state::{Condition, Shared};
+use state::{Condition, Graces, Names, Shared};
 
 /// How often new interfaces are looked for while the machine starts, and after that.
 const EARLY_LOOK: Duration = Duration::from_millis(50);
@@ -35,12 +40,14 @@ const LATE_LOOK: Duration = Duration::from_secs(2);
 const EARLY: Duration = Duration::from_secs(60);
 /// Interfaces that are looked after; each takes a thread.
 const MOST_LINKS: usize = 64;
-/// How long another interface may take once one has an address.
-const GRACE: Duration = Duration::from_secs(2);
-/// How long the interface booted from may take once another one has an address.
-const BOOT_GRACE: Duration = Duration::from_secs(30);
-/// How long a network that gives out IPv6 addresses may take to give an IPv4 one as well.
-const IPV6_GRACE: Duration = Duration::from_secs(15);
+/// How long start-up waits for what may still come.
+const GRACES: Graces = Graces {
+    others: Duration::from_secs(2),
+    boot: Duration::from_secs(30),
+    ipv4: Duration::from_secs(10), // three questions of DHCP and a bit
+};
+/// The prefix of an address that DHCPv6 gives: the server says nothing of the network around it.
+const ALONE: u8 = 128;
 /// Metric of the routes of the interface booted from; others follow after it.
 const BOOT_METRIC: u32 = 100;
 const OTHER_METRIC: u32 = 200;
@@ -114,25 +121,22 @@ impl Network {
     }
 
     /// Waits for an address: on the interface booted from, or else on any, with a moment for the others.
-    pub(super) fn wait(&self, host: &Host, limit: Duration) {
+    pub(super) fn wait(&self, limit: Duration) {
         let started = Instant::now();
         if self.shared.plan().is_off() {
             self.notice("the kernel command line asks for no network (ip=off)".into());
             return;
         }
         let mut said = String::new();
-        while !self.shared.is_ready(GRACE, BOOT_GRACE) {
+        while !self.shared.is_ready(GRACES) {
             let left = limit.saturating_sub(started.elapsed());
             if left.is_zero() {
                 let lines = self.describe().join("; ");
                 let lines = if lines.is_empty() { "no network interface found".into() } else { lines };
-                let advice = "check cables, the switch port and the DHCP server; still trying";
+                let advice =
+                    "check cables, the switch port and the DHCP server (or the IPv6 router); still trying";
                 let message = format!("no address after {} s: {lines}: {advice}", limit.as_secs());
                 self.events.emit(EventKind::Failed { phase: Phase::Network, message });
-                return;
-            }
-            if started.elapsed() > IPV6_GRACE && has_global_ipv6(host) {
-                self.notice("no IPv4 address; going on with IPv6 from router advertisements".into());
                 return;
             }
             // Somebody in front of the console wants to know what it waits for.
@@ -142,6 +146,9 @@ impl Network {
                 said = now;
             }
             self.shared.wait_for_change(left.min(Duration::from_millis(100)));
+        }
+        if self.interfaces().iter().all(|up| up.address.is_ipv6()) {
+            self.notice("this network has IPv6 alone".into());
         }
     }
 
@@ -193,9 +200,14 @@ impl Network {
             return;
         }
         let care = Care { network: self.clone(), host: host.clone(), index, link };
+        if method != Method::Off {
+            let (care, first) = (care.clone(), (method == Method::Dhcp6).then_some(dhcp6::Want::Addresses));
+            let asks = matches!(method, Method::Dhcp | Method::Dhcp6 | Method::RouterAdvertisement);
+            super::spawn(&format!("ipv6-{}", care.link.name), move || care.run_ipv6(asks, first));
+        }
         match method {
             Method::Off => self.shared.set(&care.link, Condition::Unused),
-            Method::RouterAdvertisement => self.shared.set(&care.link, Condition::Kernel),
+            Method::RouterAdvertisement | Method::Dhcp6 => self.shared.set(&care.link, Condition::Ipv6Only),
             Method::Static(fixed) => super::spawn("static", move || care.set_static(&fixed)),
             Method::Dhcp => {
                 let name = format!("dhcp-{}", care.link.name);
@@ -215,15 +227,6 @@ impl std::fmt::Debug for Network {
     }
 }
 
-/// Whether the kernel has got an IPv6 address that reaches beyond the link.
-fn has_global_ipv6(host: &Host) -> bool {
-    let addresses = host.kernel().interface_addresses().unwrap_or_default();
-    addresses.iter().any(|(_, address)| match address {
-        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
-        IpAddr::V4(_) => false,
-    })
-}
-
 /// One line an interface, as the kernel shows them at this moment: for a failure that has no [`Network`] at hand.
 pub(super) fn describe_links(host: &Host) -> Vec<String> {
     let addresses = host.kernel().interface_addresses().unwrap_or_default();
@@ -236,7 +239,14 @@ pub(super) fn describe_links(host: &Host) -> Vec<String> {
     link::list(host).into_iter().map(line).collect()
 }
 
+/// Each once, where it stood first: several servers of one network tell the same.
+fn without_repetition<T: Ord + Clone>(items: Vec<T>) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    items.into_iter().filter(|item| seen.insert(item.clone())).collect()
+}
+
 /// One interface and all it takes to look after it.
+#[derive(Clone)]
 struct Care {
     network: Network,
     host: Host,
@@ -264,6 +274,89 @@ impl Care {
         });
         self.network.shared.remove(&self.link.name);
         self.write_names();
+    }
+
+    /// Watches what becomes of IPv6, and asks servers where `asks` lets it: at once for `first`, or when a router says so.
+    fn run_ipv6(&self, asks: bool, first: Option<dhcp6::Want>) {
+        let asked = Cell::new(None);
+        let ask = |want: dhcp6::Want| {
+            // Who gives addresses tells the rest as well.
+            if asks && asked.get() != Some(want) && asked.get() != Some(dhcp6::Want::Addresses) {
+                asked.set(Some(want));
+                let care = self.clone();
+                super::spawn(&format!("dhcp6-{}", self.link.name), move || care.run_dhcp6(want));
+            }
+        };
+        if let Some(want) = first {
+            ask(want);
+        }
+        ipv6::run(&self.host, &self.link, self.index, |progress| match progress {
+            ipv6::Progress::Addresses(addresses) => {
+                let global: Vec<_> =
+                    addresses.iter().copied().filter(|address| address.is_global()).collect();
+                let before = self.network.interfaces();
+                if self.network.shared.change_ipv6(&self.link, |ipv6| ipv6.addresses = global) {
+                    self.write_names();
+                    self.tell_new(&before);
+                }
+            }
+            ipv6::Progress::Advertised(advertisement) => {
+                let names = Names {
+                    name_servers: advertisement.name_servers.clone(),
+                    search: advertisement.search.clone(),
+                    time_servers: Vec::new(),
+                };
+                if self.network.shared.change_ipv6(&self.link, |ipv6| ipv6.advertised = names) {
+                    self.write_names();
+                }
+                match (advertisement.managed, advertisement.other) {
+                    (true, _) => ask(dhcp6::Want::Addresses),
+                    (false, true) => ask(dhcp6::Want::Information),
+                    (false, false) => {}
+                }
+            }
+        });
+    }
+
+    fn run_dhcp6(&self, want: dhcp6::Want) {
+        dhcp6::run(&self.host, &self.link, self.index, want, |progress| match progress {
+            dhcp6::Progress::NoAnswer => {
+                tracing::warn!(interface = self.link.name, "no answer from a DHCPv6 server");
+            }
+            dhcp6::Progress::Told(lease) => {
+                for granted in &lease.addresses {
+                    let address = IpAddr::V6(granted.address);
+                    if let Err(error) = sys::net::route::add_address(self.index, address, ALONE) {
+                        tracing::warn!(interface = self.link.name, %address, %error, "the address can not be set");
+                    }
+                }
+                let names = Names {
+                    name_servers: lease.name_servers.clone(),
+                    search: lease.search.clone(),
+                    time_servers: lease.time_servers.clone(),
+                };
+                tracing::info!(interface = self.link.name, ?names, addresses = ?lease.addresses, "DHCPv6 answer");
+                if self.network.shared.change_ipv6(&self.link, |ipv6| ipv6.leased = names) {
+                    self.write_names();
+                }
+            }
+            dhcp6::Progress::Lost(lease) => {
+                for granted in &lease.addresses {
+                    let _ = sys::net::route::remove_address(self.index, granted.address.into(), ALONE); // gone already
+                }
+            }
+        });
+    }
+
+    /// Says which IPv6 addresses have come since.
+    fn tell_new(&self, before: &[Up]) {
+        for up in self.network.interfaces() {
+            let is_new = before.iter().all(|old| old.name != up.name || old.address != up.address);
+            if is_new && up.name == self.link.name {
+                tracing::info!(interface = up.name, address = %up.address, prefix = up.prefix, "address");
+                self.network.notice(format!("network: {} {}/{}", up.name, up.address, up.prefix));
+            }
+        }
     }
 
     fn set_static(&self, fixed: &StaticAddress) {
@@ -310,12 +403,10 @@ impl Care {
         let mut servers: Vec<IpAddr> = self.network.shared.plan().all_name_servers().collect();
         let mut search: Vec<String> = Vec::new();
         for up in ups {
-            servers.extend(
-                up.dns.iter().copied().filter(|server| !servers.contains(server)).collect::<Vec<_>>(),
-            );
-            search
-                .extend(up.search.into_iter().filter(|domain| !search.contains(domain)).collect::<Vec<_>>());
+            servers.extend(up.dns);
+            search.extend(up.search);
         }
+        let (servers, search) = (without_repetition(servers), without_repetition(search));
         files::write_resolv_conf(&self.host, &servers, &search);
     }
 
@@ -351,20 +442,4 @@ impl Care {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
-    use sys::fake::{FakeRunner, RecordingKernel};
-
-    #[test]
-    fn only_an_ipv6_address_that_reaches_beyond_the_link_counts() {
-        let host = |addresses: &[&str]| {
-            let addresses = addresses.iter().map(|text| ("eth0".to_owned(), text.parse().unwrap())).collect();
-            let mut kernel = RecordingKernel::default();
-            kernel.addresses = addresses;
-            Host::new("/nowhere", Arc::new(FakeRunner::default()), Arc::new(kernel))
-        };
-        assert!(!has_global_ipv6(&host(&["::1", "fe80::1", "127.0.0.1"])));
-        assert!(has_global_ipv6(&host(&["fe80::1", "2001:db8::7"])));
-    }
-}
+mod tests;

@@ -38,8 +38,10 @@ pub(super) struct Request {
 pub(super) enum Method {
     Dhcp,
     Static(StaticAddress),
-    /// The kernel does it from router advertisements.
+    /// IPv6 alone: the kernel does it from router advertisements, and DHCPv6 where they ask for it.
     RouterAdvertisement,
+    /// IPv6 alone: from a DHCPv6 server, whatever routers say.
+    Dhcp6,
     Off,
 }
 
@@ -86,7 +88,7 @@ impl Plan {
         let unnamed = self.requests.iter().filter(|request| request.device.is_none()).find(|request| {
             match request.method {
                 Method::Static(_) => meant,
-                Method::Dhcp | Method::RouterAdvertisement | Method::Off => true,
+                Method::Dhcp | Method::Dhcp6 | Method::RouterAdvertisement | Method::Off => true,
             }
         });
         named.or(unnamed).map_or(Method::Off, |request| request.method)
@@ -147,10 +149,10 @@ fn method(word: &str) -> Result<Method, String> {
         "dhcp" | "on" | "any" | "both" | "dhcp4" | "" => Ok(Method::Dhcp),
         "off" | "none" | "static" => Ok(Method::Off),
         "auto6" | "either6" | "link6" | "link-local" => Ok(Method::RouterAdvertisement),
-        "dhcp6" => {
-            Err("DHCPv6 is not supported; use router advertisements (ip=auto6) or a static address".into())
-        }
-        other => Err(format!("`{other}` is not a way to get an address; use dhcp, off, auto6 or an address")),
+        "dhcp6" => Ok(Method::Dhcp6),
+        other => Err(format!(
+            "`{other}` is not a way to get an address; use dhcp, dhcp6, auto6, off or an address"
+        )),
     }
 }
 
@@ -239,6 +241,8 @@ mod tests {
             ("off", None, Method::Off),
             ("none", None, Method::Off),
             ("auto6", None, Method::RouterAdvertisement),
+            ("dhcp6", None, Method::Dhcp6),
+            ("eth0:dhcp6", Some("eth0"), Method::Dhcp6),
             ("eth0:dhcp", Some("eth0"), Method::Dhcp),
             ("eth1:off", Some("eth1"), Method::Off),
             ("enp3s0:dhcp:9000", Some("enp3s0"), Method::Dhcp),
@@ -270,7 +274,6 @@ mod tests {
     #[test]
     fn nonsense_is_refused_with_a_reason() {
         for text in [
-            "dhcp6",
             "eth0:warp",
             "10.0.2.15::nowhere:24",
             "10.0.2.15::10.0.2.2:33",

@@ -1,10 +1,12 @@
 //! What is known of every interface, shared between the threads that look after them and those who ask.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Up;
+use super::ipv6::Address;
 use super::link::Link;
 use super::mac::Mac;
 use super::plan::Plan;
@@ -17,8 +19,8 @@ pub(super) enum Condition {
     Asking,
     NoAnswer,
     Up(Box<Up>),
-    /// The kernel gives it an IPv6 address.
-    Kernel,
+    /// IPv6 alone is wanted: the kernel makes an address when a router advertises the network.
+    Ipv6Only,
     Unused,
     Failed(String),
 }
@@ -35,8 +37,33 @@ struct Inner {
 #[derive(Default)]
 struct State {
     /// By name; the length of the name first, so that `eth10` comes after `eth2`.
-    links: BTreeMap<(usize, String), (Mac, Condition)>,
+    links: BTreeMap<(usize, String), LinkState>,
     first_up: Option<Instant>,
+    first_ipv6: Option<Instant>,
+}
+
+struct LinkState {
+    mac: Mac,
+    condition: Condition,
+    ipv6: Ipv6,
+}
+
+/// What an interface has of IPv6, besides an address that was given to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ipv6 {
+    /// Addresses that reach beyond the link.
+    pub addresses: Vec<Address>,
+    /// From router advertisements and from DHCPv6, the former first.
+    pub advertised: Names,
+    pub leased: Names,
+}
+
+/// What names mean, as somebody on the network tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Names {
+    pub name_servers: Vec<Ipv6Addr>,
+    pub search: Vec<String>,
+    pub time_servers: Vec<Ipv6Addr>,
 }
 
 impl Shared {
@@ -50,11 +77,25 @@ impl Shared {
 
     pub(super) fn set(&self, link: &Link, condition: Condition) {
         let mut state = self.state();
-        if matches!(condition, Condition::Up(_) | Condition::Kernel) {
+        if matches!(condition, Condition::Up(_)) {
             state.first_up.get_or_insert_with(Instant::now);
         }
-        state.links.insert(key(&link.name), (link.mac, condition));
+        state.link(link).condition = condition;
         self.0.changed.notify_all();
+    }
+
+    /// Changes what is known of an interface's IPv6; tells whether that is anything new.
+    pub(super) fn change_ipv6(&self, link: &Link, change: impl FnOnce(&mut Ipv6)) -> bool {
+        let mut state = self.state();
+        let ipv6 = &mut state.link(link).ipv6;
+        let before = ipv6.clone();
+        change(ipv6);
+        let (is_new, has_address) = (*ipv6 != before, !ipv6.addresses.is_empty());
+        if has_address {
+            state.first_ipv6.get_or_insert_with(Instant::now);
+        }
+        self.0.changed.notify_all();
+        is_new
     }
 
     pub(super) fn remove(&self, name: &str) {
@@ -69,44 +110,42 @@ impl Shared {
 
     pub(super) fn ups(&self) -> Vec<Up> {
         let state = self.state();
-        let mut ups: Vec<Up> = state
-            .links
-            .values()
-            .filter_map(
-                |(_, condition)| {
-                    if let Condition::Up(up) = condition { Some(up.as_ref().clone()) } else { None }
-                },
-            )
-            .collect();
+        let boot = self.0.plan.boot_interface;
+        let mut ups: Vec<Up> =
+            state.links.iter().flat_map(|((_, name), link)| link.ups(name, boot == Some(link.mac))).collect();
         ups.sort_by_key(|up| !up.is_boot_interface); // stable
         ups
     }
 
     /// Whether there is an address to go on with: that of the interface booted from, or any once the others are settled or
-    /// have had their time.
-    pub(super) fn is_ready(&self, grace: Duration, boot_grace: Duration) -> bool {
+    /// have had their time. An IPv6 address alone counts when IPv4 is settled or has had its own.
+    pub(super) fn is_ready(&self, graces: Graces) -> bool {
         let state = self.state();
-        let Some(first_up) = state.first_up else { return false };
-        if !state.links.values().any(|(_, condition)| condition.is_up()) {
-            return false; // it was taken back
+        let ipv6_is_enough = state.first_ipv6.is_some_and(|first| first.elapsed() >= graces.ipv4);
+        let is_up = |link: &LinkState| {
+            link.condition.is_up()
+                || (!link.ipv6.addresses.is_empty() && (ipv6_is_enough || link.condition.is_settled()))
+        };
+        if !state.links.values().any(is_up) {
+            return false; // nothing yet, or it was taken back
         }
+        let since =
+            [state.first_up, state.first_ipv6].into_iter().flatten().map(|first| first.elapsed()).max();
+        let elapsed = since.unwrap_or_default();
         match self.0.plan.boot_interface {
-            Some(boot) => match state.links.values().find(|(mac, _)| *mac == boot) {
-                Some((_, condition)) if condition.is_up() => true,
-                _ => first_up.elapsed() >= boot_grace,
+            Some(boot) => match state.links.values().find(|link| link.mac == boot) {
+                Some(link) if is_up(link) => true,
+                _ => elapsed >= graces.boot,
             },
-            None => {
-                first_up.elapsed() >= grace
-                    || state.links.values().all(|(_, condition)| condition.is_settled())
-            }
+            None => elapsed >= graces.others || state.links.values().all(LinkState::is_settled),
         }
     }
 
     pub(super) fn describe(&self) -> Vec<String> {
         let boot = self.0.plan.boot_interface;
-        let line = |((_, name), (mac, condition)): (&(usize, String), &(Mac, Condition))| {
-            let booted = if boot == Some(*mac) { " (booted from)" } else { "" };
-            format!("{name} {mac} {condition}{booted}")
+        let line = |((_, name), link): (&(usize, String), &LinkState)| {
+            let booted = if boot == Some(link.mac) { " (booted from)" } else { "" };
+            format!("{name} {} {}{booted}", link.mac, link.describe())
         };
         self.state().links.iter().map(line).collect()
     }
@@ -116,18 +155,97 @@ impl Shared {
     }
 }
 
-impl Condition {
-    fn is_up(&self) -> bool {
-        matches!(self, Condition::Up(_) | Condition::Kernel)
+/// How long others may take once there is an address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Graces {
+    /// Other interfaces.
+    pub others: Duration,
+    /// The interface booted from.
+    pub boot: Duration,
+    /// IPv4, on a network that gives out IPv6 addresses.
+    pub ipv4: Duration,
+}
+
+impl State {
+    fn link(&mut self, link: &Link) -> &mut LinkState {
+        let fresh = LinkState { mac: link.mac, condition: Condition::Starting, ipv6: Ipv6::default() };
+        let known = self.links.entry(key(&link.name)).or_insert(fresh);
+        known.mac = link.mac;
+        known
+    }
+}
+
+impl LinkState {
+    fn ups(&self, name: &str, is_boot_interface: bool) -> Vec<Up> {
+        let mut ups = Vec::new();
+        if let Condition::Up(up) = &self.condition {
+            ups.push(up.as_ref().clone());
+        }
+        for (number, address) in self.other_addresses().enumerate() {
+            // Whoever told the names told them for the interface.
+            let names = [&self.ipv6.advertised, &self.ipv6.leased].into_iter().filter(|_| number == 0);
+            let all = |pick: fn(&Names) -> &Vec<Ipv6Addr>| {
+                names.clone().flat_map(pick).copied().map(IpAddr::V6).collect::<Vec<_>>()
+            };
+            ups.push(Up {
+                name: name.to_owned(),
+                mac: self.mac,
+                address: address.address.into(),
+                prefix: address.prefix,
+                gateway: None, // the kernel's own business
+                dns: all(|names| &names.name_servers),
+                search: names.clone().flat_map(|names| names.search.clone()).collect(),
+                ntp: all(|names| &names.time_servers),
+                hostname: None,
+                is_boot_interface,
+            });
+        }
+        ups
+    }
+
+    /// The IPv6 addresses but one that was given to the interface.
+    fn other_addresses(&self) -> impl Iterator<Item = &Address> {
+        let given = match &self.condition {
+            Condition::Up(up) => Some(up.address),
+            _ => None,
+        };
+        self.ipv6.addresses.iter().filter(move |address| given != Some(address.address.into()))
     }
 
     /// Whether waiting any longer promises nothing.
+    fn is_settled(&self) -> bool {
+        match self.condition {
+            Condition::Ipv6Only => !self.ipv6.addresses.is_empty(),
+            ref condition => condition.is_settled(),
+        }
+    }
+
+    fn describe(&self) -> String {
+        let others: Vec<_> =
+            self.other_addresses().map(|address| format!("{}/{}", address.address, address.prefix)).collect();
+        let others = others.join(", ");
+        match &self.condition {
+            condition if others.is_empty() => condition.to_string(),
+            Condition::Up(up) => format!("{}/{}, {others}", up.address, up.prefix),
+            Condition::Ipv6Only => others,
+            Condition::NoAnswer => format!("{others} (IPv6 alone: no answer from a DHCP server for IPv4)"),
+            condition => format!("{others}; {condition}"),
+        }
+    }
+}
+
+impl Condition {
+    fn is_up(&self) -> bool {
+        matches!(self, Condition::Up(_))
+    }
+
+    /// Whether waiting any longer for IPv4 promises nothing.
     fn is_settled(&self) -> bool {
         match self {
             Condition::Starting | Condition::Asking | Condition::NoCarrier => false,
             Condition::NoAnswer
             | Condition::Up(_)
-            | Condition::Kernel
+            | Condition::Ipv6Only
             | Condition::Unused
             | Condition::Failed(_) => true,
         }
@@ -142,7 +260,7 @@ impl std::fmt::Display for Condition {
             Condition::Asking => f.write_str("asks for an address (DHCP)"),
             Condition::NoAnswer => f.write_str("gets no answer from a DHCP server"),
             Condition::Up(up) => write!(f, "{}/{}", up.address, up.prefix),
-            Condition::Kernel => f.write_str("IPv6 by router advertisement"),
+            Condition::Ipv6Only => f.write_str("waits for a router advertisement (IPv6)"),
             Condition::Unused => f.write_str("is not used (kernel parameter ip=)"),
             Condition::Failed(reason) => write!(f, "failed: {reason}"),
         }
@@ -179,29 +297,32 @@ mod tests {
     }
 
     const LONG: Duration = Duration::from_secs(3600);
+    const PATIENT: Graces = Graces { others: LONG, boot: LONG, ipv4: LONG };
+    const HASTY: Graces = Graces { others: Duration::ZERO, ..PATIENT };
+    const HASTY_BOOT: Graces = Graces { boot: Duration::ZERO, ..PATIENT };
 
     #[test]
     fn one_address_is_enough_once_the_others_are_settled_or_had_their_time() {
         let shared = Shared::new(Plan::default());
-        assert!(!shared.is_ready(Duration::ZERO, Duration::ZERO));
+        assert!(!shared.is_ready(HASTY));
         shared.set(&link(0), Condition::Asking);
         shared.set(&link(1), up(1, false));
-        assert!(!shared.is_ready(LONG, LONG));
-        assert!(shared.is_ready(Duration::ZERO, LONG));
+        assert!(!shared.is_ready(PATIENT));
+        assert!(shared.is_ready(HASTY));
         shared.set(&link(0), Condition::NoAnswer);
-        assert!(shared.is_ready(LONG, LONG));
+        assert!(shared.is_ready(PATIENT));
         shared.set(&link(1), Condition::Asking);
-        assert!(!shared.is_ready(Duration::ZERO, Duration::ZERO), "the only address was taken back");
+        assert!(!shared.is_ready(HASTY), "the only address was taken back");
     }
 
     #[test]
     fn the_interface_booted_from_is_waited_for_and_comes_first() {
         let shared = Shared::new(Plan::new(&Cmdline::parse("BOOTIF=01-00-00-00-00-00-0a")));
         shared.set(&link(2), up(2, false));
-        assert!(!shared.is_ready(Duration::ZERO, LONG));
-        assert!(shared.is_ready(LONG, Duration::ZERO));
+        assert!(!shared.is_ready(HASTY));
+        assert!(shared.is_ready(HASTY_BOOT));
         shared.set(&link(10), up(10, true));
-        assert!(shared.is_ready(LONG, LONG));
+        assert!(shared.is_ready(PATIENT));
         let names: Vec<_> = shared.ups().into_iter().map(|up| up.name).collect();
         assert_eq!(names, ["eth10", "eth2"]);
         assert!(shared.describe()[1].ends_with("(booted from)"), "{:?}", shared.describe());
@@ -212,5 +333,50 @@ mod tests {
         let shared = Shared::new(Plan::default());
         shared.set(&link(0), Condition::NoCarrier);
         assert_eq!(shared.describe(), ["eth0 00:00:00:00:00:00 has no carrier (cable?)"]);
+    }
+
+    #[test]
+    fn ipv6_alone_is_enough_once_ipv4_is_settled_or_had_its_time() {
+        let address = Address { address: "2001:db8::7".parse().unwrap(), prefix: 64 };
+        for (cmdline, condition, settled) in [
+            ("", Condition::Asking, Condition::NoAnswer),
+            ("BOOTIF=00:00:00:00:00:00", Condition::Asking, Condition::NoAnswer),
+            ("ip=auto6", Condition::Ipv6Only, Condition::Ipv6Only),
+        ] {
+            let shared = Shared::new(Plan::new(&Cmdline::parse(cmdline)));
+            shared.set(&link(0), condition.clone());
+            assert!(!shared.is_ready(Graces { ipv4: Duration::ZERO, ..PATIENT }), "{cmdline}");
+            let names = Names { name_servers: vec!["2001:db8::53".parse().unwrap()], ..Names::default() };
+            assert!(shared.change_ipv6(&link(0), |ipv6| {
+                ipv6.addresses.push(address);
+                ipv6.advertised = names;
+            }));
+            assert!(!shared.change_ipv6(&link(0), |_| {}), "nothing new");
+            let soon = Graces { ipv4: Duration::ZERO, others: Duration::ZERO, ..PATIENT };
+            assert!(shared.is_ready(soon), "{cmdline}");
+            if condition != settled {
+                assert!(!shared.is_ready(PATIENT), "{cmdline}");
+            }
+            shared.set(&link(0), settled);
+            assert!(shared.is_ready(PATIENT), "{cmdline}");
+            let ups = shared.ups();
+            assert_eq!((ups.len(), ups[0].prefix, ups[0].dns.len()), (1, 64, 1));
+            assert!(shared.describe()[0].contains("2001:db8::7/64"), "{:?}", shared.describe());
+        }
+    }
+
+    #[test]
+    fn both_kinds_of_addresses_are_listed_the_given_one_first_and_once() {
+        let shared = Shared::new(Plan::default());
+        shared.set(&link(1), up(1, false));
+        let six = |text: &str| Address { address: text.parse().unwrap(), prefix: 64 };
+        shared.change_ipv6(&link(1), |ipv6| ipv6.addresses = vec![six("2001:db8::1"), six("2001:db8::2")]);
+        let shown: Vec<_> = shared.ups().into_iter().map(|up| up.address.to_string()).collect();
+        assert_eq!(shown, ["10.0.0.1", "2001:db8::1", "2001:db8::2"]);
+        assert_eq!(shared.describe(), ["eth1 00:00:00:00:00:01 10.0.0.1/24, 2001:db8::1/64, 2001:db8::2/64"]);
+        let Condition::Up(mut given) = up(1, false) else { unreachable!() };
+        given.address = "2001:db8::1".parse().unwrap();
+        shared.set(&link(1), Condition::Up(given));
+        assert_eq!(shared.ups().len(), 2);
     }
 }

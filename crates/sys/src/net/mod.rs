@@ -1,10 +1,12 @@
 //! What bringing up a network needs from the kernel: links, addresses and routes ([`route`]), raw IPv4 frames for DHCP
-//! ([`packet`]), and the kernel's announcements of new devices ([`uevent`]). And what listening to switches needs (`frames`).
+//! ([`packet`]), router advertisements ([`icmp6`]), interfaces made of others ([`link`]), and the kernel's announcements of new devices ([`uevent`]). And what listening to switches needs (`frames`).
 //!
 //! The first three are called by the agent's `init` alone. These change the network of the machine they run on, so they are not behind the
 //! [`crate::Kernel`] seam: a test plays with them in a network namespace of its own.
 
 pub(crate) mod frames;
+pub mod icmp6;
+pub mod link;
 pub mod packet;
 pub mod route;
 pub mod uevent;

@@ -142,8 +142,8 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX); // values here are 16 bytes at the most
+pub(super) fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX); // values here are a few dozen bytes at the most
     body.extend(length.to_ne_bytes());
     body.extend(kind.to_ne_bytes());
     body.extend(value);
@@ -151,7 +151,7 @@ fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 /// Sends one request and waits for the kernel's word on it.
-fn request(kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
+pub(super) fn request(kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
     const SEQUENCE: u32 = 1; // one request a socket
     let socket = super::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
     super::bind(&socket, &netlink_address(0))?;
@@ -222,7 +222,7 @@ pub(super) fn netlink_address(groups: u32) -> libc::sockaddr_nl {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::net::packet::{BROADCAST, PacketSocket};
 
@@ -247,7 +247,7 @@ mod tests {
     }
 
     /// Runs `test` on a thread with a network of its own; false (with a word on stderr) where that needs more rights.
-    fn in_own_network(test: impl FnOnce() + Send + 'static) -> bool {
+    pub(in crate::net) fn in_own_network(test: impl FnOnce() + Send + 'static) -> bool {
         std::thread::spawn(|| {
             if let Err(error) = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET) {
                 let _ = std::io::Write::write_fmt(
