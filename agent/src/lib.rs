@@ -12,6 +12,7 @@
 //! - [`virtual_media`]: what a conductor hands over on a floppy or a disc of the BMC's.
 //! - [`door`]: the address, port and certificate at which the agent is reached.
 //! - [`clock`]: what time it is, and setting it right.
+//! - [`inspection`]: what the machine is made of, told before anybody asks.
 //! - [`init`]: what comes before all that when the agent is the first process of a ramdisk.
 //! - [`progress`] and [`logging`]: what people read.
 
@@ -24,6 +25,7 @@ pub mod conductor;
 pub mod config;
 pub mod door;
 pub mod init;
+pub mod inspection;
 pub mod logging;
 pub mod progress;
 pub mod startup;

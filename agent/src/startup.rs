@@ -1,7 +1,8 @@
 //! The start-up story, in order. Source: agent protocol page, 5.1.
 //!
-//! set the clock -> probe the hardware managers -> wait for a network interface -> lookup -> address, certificate (`door`) ->
-//! serve -> heartbeats -> until told to stop. Before it, `cli` has read the configuration (and `init` has brought up the machine, as PID 1).
+//! set the clock -> probe the hardware managers -> wait for a network interface -> inspection, if wanted -> lookup -> address,
+//! certificate (`door`) -> serve -> heartbeats -> until told to stop. Before it, `cli` has read the configuration (and `init` has
+//! brought up the machine, as PID 1).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::command::{Deployment, Executor, Extensions, Machine};
 use crate::conductor::{self, Client, Heartbeater, LookupLimits, Trigger, lookup, run_heartbeats};
 use crate::config::Config;
 use crate::door::{self, Door};
+use crate::inspection;
 use crate::logging::LogRing;
 
 /// How long to wait for a network interface, and how often to look.
@@ -30,6 +32,9 @@ const LOOKUP_PAUSE: Duration = Duration::from_secs(30);
 /// Why the agent can not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Nobody took what the machine is made of.
+    #[error("inspecting the machine")]
+    Inspection(#[source] inspection::Error),
     /// The client towards the conductor can not be made.
     #[error("setting up the connection to the conductor")]
     Client(#[source] conductor::Error),
@@ -99,9 +104,12 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error>
 
     let token = Token::new(config.agent_token.value.clone());
     let client = Arc::new(Client::new(&host, &config, &keeper).map_err(Error::Client)?);
-    // Inspection has its place here, before lookup.
+    let inspected =
+        inspection::Machine { registry: Arc::clone(&registry), context: context.clone(), log: log.clone() };
+    let inspected = inspection::at_start(&inspected, &config, &keeper, keep_trying).await;
+    let node_uuid = inspected.map_err(Error::Inspection)?;
     let found = loop {
-        match find_node(&client, &config, &interfaces, &events).await {
+        match find_node(&client, &config, &interfaces, node_uuid.as_deref(), &events).await {
             Ok(found) => break found,
             Err(_) if keep_trying => tokio::time::sleep(LOOKUP_PAUSE).await, // reported as an event
             Err(error) => return Err(error),
@@ -210,8 +218,15 @@ async fn find_node(
     client: &Client,
     config: &Config,
     interfaces: &[Interface],
+    node_uuid: Option<&str>,
     events: &Events,
 ) -> Result<Option<LookupReply>, Error> {
+    if config.api_url.is_empty() && config.inspection_callback_url.is_some() {
+        tracing::info!(
+            "booted for inspection alone: no conductor is known, so there is no lookup and no heartbeat"
+        );
+        return Ok(None);
+    }
     if config.api_url.is_empty() {
         tracing::error!(
             "no conductor is known, so no command will be accepted; give ipa-api-url=http://... on the kernel command line"
@@ -221,7 +236,7 @@ async fn find_node(
     let addresses: Vec<_> = interfaces.iter().map(|interface| interface.mac_address.clone()).collect();
     let limits = LookupLimits { timeout: *config.lookup_timeout, interval: *config.lookup_interval };
     let begun = std::time::Instant::now();
-    match lookup(client, &addresses, None, limits, events).await {
+    match lookup(client, &addresses, node_uuid, limits, events).await {
         Ok(reply) => {
             let (seconds, bytes) = (begun.elapsed().as_secs_f64(), None);
             events.emit(EventKind::PhaseFinished { phase: Phase::Lookup, seconds, bytes });

@@ -9,14 +9,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use base64::Engine;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use hwm::{Context, Registry};
 use serde_json::json;
 use sys::{CommandLine, Host};
 
 use super::error::{ErrorClass, Failure};
 use super::extensions::Extensions;
 use super::record::Outcome;
+use crate::logging::LogRing;
 
-/// Longest member, in bytes; of a longer one the end is kept.
+/// Longest member of what a conductor asks for, in bytes; of a longer one the end is kept.
 const MEMBER_LIMIT: usize = 2 * 1024 * 1024;
 /// Events in the archive.
 const EVENT_LIMIT: usize = 4096;
@@ -48,25 +50,42 @@ const PROGRAMS: [(&str, &[&str]); 6] = [
 
 impl Extensions {
     pub(super) fn collect_system_logs(&self) -> Result<Outcome, Failure> {
-        let mut archive = Archive::new();
-        self.fill(&mut archive);
-        let bytes = archive.finish().map_err(|error| {
+        let context = self.context();
+        let (registry, log) = (&self.machine.registry, &self.machine.log);
+        let text = LogSources { context: &context, registry, log }.pack(MEMBER_LIMIT).map_err(|error| {
             Failure::new(ErrorClass::CommandExecutionError, format!("packing the system logs: {error}"))
         })?;
-        let text = base64::engine::general_purpose::STANDARD.encode(bytes);
         Ok(Outcome::Json(json!({ "system_logs": text })))
+    }
+}
+
+/// Where the logs come from: for this extension, and for the data of an inspection.
+pub(crate) struct LogSources<'a> {
+    /// Host, events.
+    pub(crate) context: &'a Context,
+    /// Asked for the inventory.
+    pub(crate) registry: &'a Registry,
+    /// The agent's own log.
+    pub(crate) log: &'a LogRing,
+}
+
+impl LogSources<'_> {
+    /// The archive as base64 text. Of a member that is longer than `longest_member` bytes the end is kept.
+    pub(crate) fn pack(&self, longest_member: usize) -> io::Result<String> {
+        let mut archive = Archive::new(longest_member);
+        self.fill(&mut archive);
+        Ok(base64::engine::general_purpose::STANDARD.encode(archive.finish()?))
     }
 
     fn fill(&self, archive: &mut Archive) {
-        let context = self.context();
+        let context = self.context;
         let host = &context.host;
-        archive.add("ferric-agent.log", self.machine.log.text().into_bytes());
+        archive.add("ferric-agent.log", self.log.text().into_bytes());
         let page = context.events.after(0, EVENT_LIMIT);
         let lines: Vec<_> =
             page.events.iter().filter_map(|event| serde_json::to_string(event).ok()).collect();
         archive.add("events.jsonl", lines.join("\n").into_bytes());
-        match self.machine.registry.inventory(&context).map(|inventory| serde_json::to_vec_pretty(&inventory))
-        {
+        match self.registry.inventory(context).map(|inventory| serde_json::to_vec_pretty(&inventory)) {
             Ok(Ok(text)) => archive.add("inventory.json", text),
             Ok(Err(error)) => tracing::warn!(%error, "the inventory is left out of the logs"),
             Err(error) => tracing::warn!(error = hwm::chain(&error), "the inventory is left out of the logs"),
@@ -96,16 +115,17 @@ impl Extensions {
 struct Archive {
     tar: tar::Builder<GzEncoder<Vec<u8>>>,
     error: Option<io::Error>,
+    longest_member: usize,
 }
 
 impl Archive {
-    fn new() -> Self {
+    fn new(longest_member: usize) -> Self {
         let gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        Self { tar: tar::Builder::new(gzip), error: None }
+        Self { tar: tar::Builder::new(gzip), error: None, longest_member }
     }
 
     fn add(&mut self, name: &str, bytes: Vec<u8>) {
-        let start = bytes.len().saturating_sub(MEMBER_LIMIT);
+        let start = bytes.len().saturating_sub(self.longest_member);
         let Some(bytes) = bytes.get(start..).filter(|bytes| !bytes.is_empty()) else { return };
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64); // usize fits u64 on every target of this agent
@@ -171,7 +191,7 @@ mod tests {
 
     #[test]
     fn an_archive_holds_its_members_and_the_end_of_what_is_too_long() {
-        let mut archive = Archive::new();
+        let mut archive = Archive::new(MEMBER_LIMIT);
         archive.add("small", b"text".to_vec());
         archive.add("empty", Vec::new());
         let mut long = vec![b'a'; MEMBER_LIMIT];

@@ -18,5 +18,6 @@ pub use deployment::Deployment;
 pub use error::{ErrorClass, Failure};
 pub use executor::{Executor, Fault, Handler};
 pub use extensions::{Extensions, Machine};
+pub(crate) use log::LogSources;
 pub use parse::{Command, ExecuteStep, Mode, Refusal};
 pub use record::Outcome;

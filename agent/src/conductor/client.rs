@@ -110,8 +110,18 @@ struct TimeSource {
 impl Client {
     /// A client by configuration.
     pub fn new(host: &Host, config: &Config, keeper: &Timekeeper) -> Result<Self, Error> {
+        Self::towards(host, config, keeper, config.api_url.to_vec())
+    }
+
+    /// A client by configuration towards other URLs than the conductor's API.
+    pub fn towards(
+        host: &Host,
+        config: &Config,
+        keeper: &Timekeeper,
+        urls: Vec<String>,
+    ) -> Result<Self, Error> {
         let settings = ClientSettings {
-            urls: config.api_url.to_vec(),
+            urls,
             version: *config.ironic_api_version,
             request_id: config.global_request_id.value.clone(),
         };

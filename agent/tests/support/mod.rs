@@ -234,6 +234,11 @@ pub struct RunningAgent {
 impl RunningAgent {
     /// Starts an agent in a fixture of a ramdisk (or of an installed system).
     pub fn start(conductor: &Conductor, ramdisk: bool) -> Self {
+        Self::start_with(conductor, ramdisk, &[])
+    }
+
+    /// The same with further options, which beat the usual ones.
+    pub fn start_with(conductor: &Conductor, ramdisk: bool, options: &[(&str, &str)]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let proc = root.path().join("proc");
         std::fs::create_dir_all(proc.join("sys/kernel")).unwrap();
@@ -249,13 +254,14 @@ impl RunningAgent {
         let host = sys::Host::new(root.path(), Arc::new(sys::fake::FakeRunner::default()), kernel.clone());
 
         let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let values = vec![
+        let mut values = vec![
             set("api_url", &conductor.url),
             set("listen_host", "127.0.0.1"),
             set("listen_port", "0"),
             set("advertise_port", "0"),
             set("lookup_timeout", "20"),
         ];
+        values.extend(options.iter().map(|(name, value)| set(name, value)));
         let overrides = Overrides { values, ..Overrides::default() };
         let (config, _) = Config::load(&host, &Default::default(), &overrides).unwrap();
 

@@ -119,6 +119,8 @@ pub enum EventKind {
 pub enum Phase {
     /// Bringing up the network.
     Network,
+    /// Collecting what the machine is made of, and telling it.
+    Inspection,
     /// Asking the controller who this machine is.
     Lookup,
     /// Opening the image source and learning its size and shape.
@@ -147,6 +149,7 @@ impl Phase {
     pub fn name(self) -> &'static str {
         match self {
             Phase::Network => "network",
+            Phase::Inspection => "inspection",
             Phase::Lookup => "lookup",
             Phase::Open => "open",
             Phase::Write => "write",

@@ -40,6 +40,7 @@ fn every_kind_and_phase_keeps_its_name() {
     assert_eq!(seen.len(), 9, "a kind is missing from the golden page: {seen:?}");
     for phase in [
         Phase::Network,
+        Phase::Inspection,
         Phase::Lookup,
         Phase::Open,
         Phase::Write,

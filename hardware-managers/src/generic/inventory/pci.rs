@@ -57,7 +57,7 @@ mod tests {
             bus: "0000:3b:00.0".into(),
             ..PciDevice::default()
         };
-        assert_eq!(pci_devices(&machine.host()).unwrap(), [expected.clone()]);
+        assert_eq!(pci_devices(&machine.host()).unwrap(), std::slice::from_ref(&expected));
         let machine = machine.file(&at("revision"), "0x02\n").file(&at("numa_node"), "-1\n");
         let expected = PciDevice { revision: Some("02".into()), numa_node_id: Some("-1".into()), ..expected };
         assert_eq!(pci_devices(&machine.host()).unwrap(), [expected]);
