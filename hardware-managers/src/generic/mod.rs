@@ -1,6 +1,6 @@
 //! The manager that every machine has: inventory from the kernel, image deployment, erasing, boot entries.
 
-mod arguments;
+pub(crate) mod arguments;
 pub(crate) mod bootloader;
 mod checksum_file;
 pub(crate) mod deploy;
