@@ -14,14 +14,16 @@ use sys::Host;
 use tokio::sync::watch;
 use wire::{Interface, LookupReply};
 
-use crate::api::{self, Api, Learned, Limits, Token};
+use crate::api::{self, Api, BodyLimits, Learned, Limits, Token};
 use crate::clock::{self, TimeServers, Timekeeper};
-use crate::command::{Deployment, Executor, Extensions, Machine};
+use crate::command::{Deployment, Ending, Executor, Extensions, Machine};
 use crate::conductor::{self, Client, Heartbeater, LookupLimits, Trigger, lookup, run_heartbeats};
 use crate::config::Config;
 use crate::door::{self, Door};
 use crate::inspection;
 use crate::logging::LogRing;
+use crate::metrics::{Counted, Metrics};
+use crate::rescue;
 
 /// How long to wait for a network interface, and how often to look.
 const NETWORK_LOOKS: u32 = 12;
@@ -85,10 +87,19 @@ pub struct Agent {
     pub keep_trying: bool,
 }
 
-/// Runs the agent until `stop` becomes true.
-pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error> {
+/// Runs the agent until `stop` becomes true, or a command ends its service: then this returns which one, after the reply.
+pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<Option<Ending>, Error> {
     let Agent { host, mut config, events, log, managers, deployment, leased_time_servers, keep_trying } =
         agent;
+    if host.path(rescue::MARKER).exists() {
+        tracing::warn!(
+            "{} exists: this machine is being rescued, so the agent serves nothing",
+            rescue::MARKER
+        );
+        told_to_stop(stop).await;
+        return Ok(None);
+    }
+    let metrics = Metrics::new(&events);
     events.emit(EventKind::AgentStarted { version: env!("CARGO_PKG_VERSION").into() });
     let servers = TimeServers {
         configured: config.ntp_server.value.clone(),
@@ -122,7 +133,10 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error>
 
     let trigger = Trigger::default();
     let ramdisk = disk::Policy::detect(&host, None).in_ramdisk;
-    let extensions = Arc::new(Extensions::new(Machine { context, registry, deployment, ramdisk, log }));
+    let (ending, ended) = watch::channel(None);
+    let clock = keeper.clone();
+    let machine = Machine { context, registry, deployment, ramdisk, log, clock, ending };
+    let extensions = Arc::new(Extensions::new(machine));
     if let Some(reply) = &found {
         remember(&extensions, reply);
     }
@@ -130,13 +144,24 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error>
     let executor = Executor::new(extensions, events.clone(), move || forced.force());
 
     let door = Door::open(&host, &config, found.is_some().then_some(&*client), &keeper, &events).await?;
-    let api = Api::new(executor, token.clone(), &events, door.scheme());
+    let mut api = Api::new(executor, token.clone(), &events, door.scheme());
+    api.body = BodyLimits::of_machine(&host);
+    api.metrics = metrics.clone();
+    let (closing, closed) = watch::channel(false);
+    let end = tokio::spawn(async move {
+        let ending = tokio::select! {
+            () = told_to_stop(stop) => None,
+            ending = ended_by_command(ended) => Some(ending),
+        };
+        closing.send_replace(true);
+        ending
+    });
     let notice = match &door.callback_url {
         Some(url) => format!("serving at {url}"),
         None => format!("serving at {} without a conductor", door.bound.address),
     };
     events.emit(EventKind::Notice { message: notice });
-    let server = api::serve(door.bound, api.router(), door.tls, Limits::default(), stop.clone());
+    let server = api::serve(door.bound, api.router(), door.tls, Limits::default(), closed.clone());
     let server = tokio::spawn(server);
     match (found, door.callback_url) {
         (Some(reply), Some(callback_url)) => {
@@ -148,17 +173,30 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error>
                 certificate: door.certificate,
             };
             let timeout = Duration::from_secs(reply.config.heartbeat_timeout.max(1));
-            run_heartbeats(&heartbeater, timeout, &trigger, &events, stop).await;
+            let counted = Counted { sender: &heartbeater, metrics };
+            run_heartbeats(&counted, timeout, &trigger, &events, closed).await;
         }
-        _ => {
-            let mut stop = stop;
-            let _ = stop.wait_for(|stop| *stop).await; // the other end gone means the same
-        }
+        _ => told_to_stop(closed).await,
     }
     if let Err(error) = server.await {
         tracing::error!(%error, "the API server ended badly");
     }
-    Ok(())
+    Ok(end.await.unwrap_or_default())
+}
+
+async fn told_to_stop(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await; // the other end gone means the same
+}
+
+async fn ended_by_command(mut ended: watch::Receiver<Option<Ending>>) -> Ending {
+    loop {
+        if let Some(ending) = *ended.borrow_and_update() {
+            return ending;
+        }
+        if ended.changed().await.is_err() {
+            return std::future::pending().await; // nobody can end it any more
+        }
+    }
 }
 
 /// Asks the time servers. Where the clock must be set, and nobody would start the agent again, it is tried until it is.

@@ -14,7 +14,7 @@ use wire::{ImageInfo, Secret};
 
 use crate::generic::image::{self, Image};
 use crate::generic::partition::PartitionUuids;
-use crate::generic::{bootloader, deploy, root_disk};
+use crate::generic::{bootc, bootloader, deploy, root_disk};
 use crate::settings::Settings;
 
 /// Settings, and the memory of what was written.
@@ -80,6 +80,19 @@ pub struct InstallBootloader {
     pub ignore_bootloader_failure: Option<bool>,
 }
 
+/// The parameters of `standby.execute_bootc_install`.
+#[derive(Clone, Debug)]
+pub struct InstallBootc {
+    /// `oci://registry/path:tag`.
+    pub image_source: String,
+    /// Of the node: `bootc_authorized_keys` (text), `bootc_tpm2_luks` (true or false).
+    pub instance_info: serde_json::Map<String, Value>,
+    /// Base64 of `user:password` for the registry, as its `auth` entry wants it.
+    pub pull_secret: Option<Secret>,
+    /// URL, or base64 of a gzipped file system image.
+    pub configdrive: Option<Secret>,
+}
+
 impl Deployment {
     /// A deployment that has written nothing yet.
     pub fn new(settings: Settings) -> Arc<Self> {
@@ -141,6 +154,17 @@ impl Deployment {
         let deployed = deploy::run(cx, &self.settings(), image, config_drive, choice)?;
         *lock(&self.deployed) = Some(deployed.clone());
         Ok(deployed)
+    }
+
+    /// **Installs a bootable container to the disk that the node's hints name.** Returns the text for the wire:
+    /// `Container image (URL) written to device DEV`.
+    ///
+    /// # Errors
+    /// `Execution` where that is switched off or the ramdisk has no podman; `ImageDownload`, `ImageWrite`, `InvalidImage`.
+    pub fn install_bootc(&self, cx: &Context, request: &InstallBootc) -> Result<String, Error> {
+        *lock(&self.deployed) = None; // whatever was there is about to go
+        let disk = bootc::install(cx, &self.settings(), request)?;
+        Ok(format!("Container image ({}) written to device {}", request.image_source, disk.name))
     }
 
     /// What `get_partition_uuids` answers; an empty object before anything was written.

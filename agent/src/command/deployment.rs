@@ -1,6 +1,6 @@
 //! What commands ask of the one deployment of this boot: the seam to `hardware_managers`, and where tests stand in.
 
-use hardware_managers::InstallBootloader;
+use hardware_managers::{InstallBootc, InstallBootloader};
 use hwm::{Context, Error};
 use serde_json::Value;
 use wire::{ImageInfo, Secret};
@@ -23,6 +23,9 @@ pub trait Deployment: Send + Sync {
         image: ImageInfo,
         configdrive: Option<Secret>,
     ) -> Result<String, Error>;
+
+    /// **Installs a bootable container to the disk that the node's hints name.** Returns the text for the wire.
+    fn install_bootc(&self, cx: &Context, request: &InstallBootc) -> Result<String, Error>;
 
     /// What `get_partition_uuids` answers; an empty object before anything was written.
     fn partition_uuids(&self) -> Value;
@@ -50,6 +53,10 @@ impl Deployment for hardware_managers::Deployment {
         configdrive: Option<Secret>,
     ) -> Result<String, Error> {
         self.prepare_image(cx, image, configdrive)
+    }
+
+    fn install_bootc(&self, cx: &Context, request: &InstallBootc) -> Result<String, Error> {
+        self.install_bootc(cx, request)
     }
 
     fn partition_uuids(&self) -> Value {
