@@ -147,6 +147,10 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<Option<End
     let mut api = Api::new(executor, token.clone(), &events, door.scheme());
     api.body = BodyLimits::of_machine(&host);
     api.metrics = metrics.clone();
+    let (counted, settled, name) =
+        (metrics.clone(), config.clone(), host.attribute("/proc/sys/kernel/hostname"));
+    // Not awaited: a name that does not resolve must not hold the start up.
+    tokio::task::spawn_blocking(move || counted.send_as_configured(&settled, name.as_deref()));
     let (closing, closed) = watch::channel(false);
     let end = tokio::spawn(async move {
         let ending = tokio::select! {

@@ -21,8 +21,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::config::{Config, MetricsBackend};
 pub use heartbeats::Counted;
-pub use statsd::{Statsd, StatsdError, prefix};
+use statsd::Statsd;
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -105,9 +106,20 @@ impl Metrics {
         metrics
     }
 
-    /// Sends timers to a statsd server from now on. The first server stays.
-    pub fn send_to(&self, statsd: Statsd) {
-        let _ = self.0.statsd.set(statsd); // one for the life of the process
+    /// Sends timers to a statsd server from now on, where the configuration says so. Blocks for as long as a name takes; a
+    /// server that can not be used is a warning, for nothing depends on it.
+    pub fn send_as_configured(&self, config: &Config, host_name: Option<&str>) {
+        match *config.metrics_backend {
+            MetricsBackend::Noop | MetricsBackend::Collector => return,
+            MetricsBackend::Statsd => {}
+        }
+        let host_name = host_name.filter(|_| *config.metrics_prepend_host);
+        let reverse = *config.metrics_prepend_host_reverse;
+        let prefix = statsd::prefix(config.metrics_global_prefix.as_deref(), host_name, reverse);
+        match Statsd::open(&config.statsd_host, *config.statsd_port, prefix) {
+            Ok(statsd) => drop(self.0.statsd.set(statsd)), // one for the life of the process
+            Err(error) => tracing::warn!(error = hwm::chain(&error), "timers are not sent"),
+        }
     }
 
     /// A request was answered; `route` is the pattern that it matched.
@@ -181,6 +193,7 @@ fn timer(route: Option<&str>, method: &Method) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Overrides;
 
     fn line<'a>(text: &'a str, start: &str) -> &'a str {
         text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {text}"))
@@ -219,6 +232,39 @@ mod tests {
             line(&text, "process_resident_memory_bytes ").split(' ').nth(1).unwrap().parse().unwrap();
         assert!(resident > 1e6, "{resident}");
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn timers_go_where_the_configuration_says() {
+        let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let port = server.local_addr().unwrap().port().to_string();
+        let config = |backend: &str| {
+            let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            let values = vec![
+                set("metrics.backend", backend),
+                set("metrics.prepend_host", "true"),
+                set("metrics_statsd.statsd_host", "127.0.0.1"),
+                set("metrics_statsd.statsd_port", &port),
+            ];
+            let root = tempfile::tempdir().unwrap();
+            let overrides = Overrides { values, ..Overrides::default() };
+            Config::load(&sys::fake::host(root.path()), &Default::default(), &overrides).unwrap().0
+        };
+        for backend in ["noop", "statsd"] {
+            let metrics = Metrics::new(&Events::default());
+            metrics.send_as_configured(&config(backend), Some("box.lab"));
+            metrics.request(
+                Some(if backend == "noop" { "/status" } else { "/v1/commands/" }),
+                &Method::GET,
+                200,
+                Duration::ZERO,
+            );
+        }
+        let mut datagram = [0; 200];
+        let length = server.recv(&mut datagram).unwrap();
+        let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
+        assert_eq!(text, "lab.box.ironic_python_agent.api.app.list_commands:0.000|ms", "the first that came");
     }
 
     #[test]

@@ -10,21 +10,21 @@ const MODULE: &str = "ironic_python_agent.api.app";
 /// The statsd server can not be used.
 #[derive(Debug, thiserror::Error)]
 #[error("statsd server {server} can not be used")]
-pub struct StatsdError {
+pub(super) struct StatsdError {
     server: String,
     #[source]
     source: std::io::Error,
 }
 
 /// A statsd server.
-pub struct Statsd {
+pub(super) struct Statsd {
     socket: UdpSocket,
     prefix: String,
 }
 
 impl Statsd {
     /// Looks the server up and opens a socket towards it. Blocks for as long as a name takes.
-    pub fn open(host: &str, port: u16, prefix: String) -> Result<Self, StatsdError> {
+    pub(super) fn open(host: &str, port: u16, prefix: String) -> Result<Self, StatsdError> {
         let open = || {
             let address = (host, port).to_socket_addrs()?.next().ok_or(std::io::ErrorKind::NotFound)?;
             let own = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
@@ -38,7 +38,7 @@ impl Statsd {
     }
 
     /// Sends how long something took.
-    pub fn timer(&self, name: &str, took: Duration) {
+    pub(super) fn timer(&self, name: &str, took: Duration) {
         let datagram = format!("{}.{name}:{:.3}|ms", self.prefix, took.as_secs_f64() * 1000.0);
         if let Err(error) = self.socket.send(datagram.as_bytes()) {
             tracing::debug!(%error, "a statsd timer was not sent");
@@ -49,7 +49,7 @@ impl Statsd {
 /// What stands before the name of a timer: `[global.][host.]module`.
 ///
 /// A host name is reversed by default (`box.example.org` becomes `org.example.box`), so that domains are branches of a tree.
-pub fn prefix(global: Option<&str>, host: Option<&str>, reverse: bool) -> String {
+pub(super) fn prefix(global: Option<&str>, host: Option<&str>, reverse: bool) -> String {
     let host = host.map(|host| {
         let mut labels: Vec<_> = host.split('.').collect();
         if reverse {
