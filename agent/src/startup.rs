@@ -17,7 +17,9 @@ use wire::{Interface, LookupReply};
 use crate::api::{self, Api, BodyLimits, Learned, Limits, Token};
 use crate::clock::{self, TimeServers, Timekeeper};
 use crate::command::{Deployment, Ending, Executor, Extensions, Machine};
-use crate::conductor::{self, Client, Heartbeater, LookupLimits, Trigger, lookup, run_heartbeats};
+use crate::conductor::{
+    self, Client, Heartbeater, LookupLimits, Trigger, lookup, node_source, run_heartbeats,
+};
 use crate::config::Config;
 use crate::door::{self, Door};
 use crate::inspection;
@@ -30,6 +32,9 @@ const NETWORK_LOOKS: u32 = 12;
 const NETWORK_PAUSE: Duration = Duration::from_secs(5);
 /// Pause before a lookup that failed for its whole time begins anew.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(30);
+
+/// Pause before it is asked whether a lost token has been replaced.
+const TOKEN_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why the agent can not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +126,14 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<Option<End
     let node_uuid = inspected.map_err(Error::Inspection)?;
     let found = loop {
         match find_node(&client, &config, &interfaces, node_uuid.as_deref(), &events).await {
+            Ok(Some(reply))
+                if keep_trying && token.learn(reply.config.agent_token.as_ref()) == Learned::Lost =>
+            {
+                // Nobody would start the agent again, and a conductor that powers the node forgets the old token.
+                let message = hwm::chain(&Error::TokenLost);
+                events.emit(EventKind::Failed { phase: Phase::Lookup, message });
+                tokio::time::sleep(TOKEN_PAUSE).await;
+            }
             Ok(found) => break found,
             Err(_) if keep_trying => tokio::time::sleep(LOOKUP_PAUSE).await, // reported as an event
             Err(error) => return Err(error),
@@ -130,6 +143,9 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<Option<End
         apply(reply, &mut config, &token)?;
     }
     deployment.configure(&config);
+    let addresses: Vec<_> = interfaces.iter().map(|interface| interface.mac_address.clone()).collect();
+    let limits = LookupLimits { timeout: *config.lookup_timeout, interval: *config.lookup_interval };
+    deployment.refresh_nodes_by(node_source(client.clone(), addresses, limits));
 
     let trigger = Trigger::default();
     let ramdisk = disk::Policy::detect(&host, None).in_ramdisk;

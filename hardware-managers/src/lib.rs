@@ -18,7 +18,9 @@ mod settings;
 use std::sync::Arc;
 
 pub use container::ContainerHardwareManager;
-pub use deployment::{Choice, ConfigDrive, Deployed, Deployment, InstallBootc, InstallBootloader};
+pub use deployment::{
+    Choice, ConfigDrive, Deployed, Deployment, InstallBootc, InstallBootloader, NodeSource,
+};
 pub use generic::GenericHardwareManager;
 pub use generic::image::{Checksum, Image};
 pub use generic::partition::{PartitionImage, PartitionUuids};

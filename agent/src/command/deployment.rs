@@ -1,6 +1,6 @@
 //! What commands ask of the one deployment of this boot: the seam to `hardware_managers`, and where tests stand in.
 
-use hardware_managers::{InstallBootc, InstallBootloader};
+use hardware_managers::{InstallBootc, InstallBootloader, NodeSource};
 use hwm::{Context, Error};
 use serde_json::Value;
 use wire::{ImageInfo, Secret};
@@ -11,6 +11,9 @@ use crate::config::Config;
 pub trait Deployment: Send + Sync {
     /// Takes the configuration as lookup left it.
     fn configure(&self, config: &Config);
+
+    /// Lets it ask for the node anew before it chooses a disk without hints.
+    fn refresh_nodes_by(&self, _source: NodeSource) {}
 
     /// Checks an image's description, without fetching or touching anything.
     fn check_image(&self, image: &ImageInfo) -> Result<(), Error>;
@@ -40,6 +43,10 @@ pub trait Deployment: Send + Sync {
 impl Deployment for hardware_managers::Deployment {
     fn configure(&self, config: &Config) {
         self.configure(|settings| *settings = config.hardware_settings());
+    }
+
+    fn refresh_nodes_by(&self, source: NodeSource) {
+        self.refresh_nodes_by(source);
     }
 
     fn check_image(&self, image: &ImageInfo) -> Result<(), Error> {
