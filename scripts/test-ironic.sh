@@ -7,5 +7,8 @@
 . "$(dirname "$0")/lib.sh"
 
 scripts/setup.sh ironic
-[ "${AGENT:-ferric}" != ferric ] || scripts/build.sh
+if [ "${AGENT:-ferric}" = ferric ]; then
+    scripts/build.sh
+    cargo build --quiet -p ferric-agent --example reboot_step
+fi
 exec tests/ironic/run

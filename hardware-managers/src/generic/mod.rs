@@ -1,7 +1,6 @@
 //! The manager that every machine has: inventory from the kernel, image deployment, erasing, boot entries.
 
-pub(crate) mod arguments;
-pub(crate) mod bootc;
+mod arguments;
 pub(crate) mod bootloader;
 mod checksum_file;
 pub(crate) mod deploy;

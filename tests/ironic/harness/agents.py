@@ -2,15 +2,20 @@
 
 import os
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import venv
 from .failure import CannotRun
-from .layout import REPOSITORY
+from .layout import HOME, REPOSITORY
 
 REFERENCE = "ipa"
+EXTRA_STEP = "update_nothing"
+"""Clean step of `with_extra_step`: priority 50, asks for a reboot after it."""
+_PLUGIN = HOME / "plugin"
+_EXAMPLE = "reboot_step"
 _IPA_SCRIPT = """
+export PYTHONPATH={plugin}
 mkdir -p /etc/ironic-python-agent /etc/ipa-rescue-config
 printf '[DEFAULT]\\ndebug = true\\nuse_syslog = false\\nlog_file =\\n' >/etc/ironic-python-agent/harness.conf
 exec {program} --config-file /etc/ironic-python-agent/harness.conf --debug
@@ -26,6 +31,8 @@ class Agent:
     kind: str
     """How it is started; see `machine/agent.py`."""
     program: Path = None
+    plugin: Path = None
+    """A folder with a hardware manager for the reference."""
 
     @property
     def is_reference(self):
@@ -35,9 +42,20 @@ class Agent:
         """For the machine: the kind, the command, and the files of its ramdisk."""
         if self.is_reference:
             program = venv.agent_folder(layout) / "bin/ironic-python-agent"
-            return {"kind": self.kind, "command": ["/bin/sh", "-c", _IPA_SCRIPT.format(program=program)]}
+            return {"kind": self.kind, "command": ["/bin/sh", "-c", _IPA_SCRIPT.format(program=program, plugin=self.plugin or "")]}
         files = {str(self.program): "/init", **{library: library for library in _libraries(self.program)}}
         return {"kind": self.kind, "command": ["/init"], "files": files}
+
+    def with_extra_step(self):
+        """The same agent with a hardware manager beside its own, as a site would add one; none where it was not built."""
+        if self.is_reference:
+            return replace(self, plugin=_PLUGIN)
+        folders = [self.program.parent / "examples"]
+        if self.program.is_relative_to(REPOSITORY / "dist"):
+            target = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target")
+            folders.append(target / "debug/examples")
+        found = [folder / _EXAMPLE for folder in folders if (folder / _EXAMPLE).exists()]
+        return replace(self, program=found[0]) if found else None
 
 
 def find_agent(choice):

@@ -27,8 +27,10 @@ _CYCLE_PAUSE = 0.2
 
 class Bmc:
     def __init__(self, layout, agent, disk, network, transcript, machine_memory="6g"):
-        self._layout, self._agent, self._disk, self._network = layout, agent, disk, network
+        self._layout, self._disk, self._network = layout, disk, network
         self._transcript, self._memory = transcript, machine_memory
+        self.agent = agent
+        """What the next boot of the ramdisk starts."""
         self._lock = threading.RLock()
         # The machine dies with the thread that started it, so that one has to last as long as the harness.
         self._starter = ThreadPoolExecutor(1)
@@ -107,7 +109,7 @@ class Bmc:
             if command_line is None:
                 self._transcript.write({**record, "event": "boot from disk", "pxe_config": str(configuration)})
                 return
-            self._network.prepare_machine(configured=self._agent.kind == "service")
+            self._network.prepare_machine(configured=self.agent.kind == "service")
             self._transcript.write({**record, "event": "boot ramdisk", "cmdline": command_line, "log": str(self.log)})
             self._process = self._starter.submit(self._start, self._specification(command_line)).result()
             threading.Thread(target=self._watch, args=(self._process, self.boots), daemon=True).start()
@@ -121,7 +123,7 @@ class Bmc:
             "cmdline": command_line,
             "memory": self._memory,
             "log": str(self.log),
-            "agent": self._agent.specification(self._layout),
+            "agent": self.agent.specification(self._layout),
             "visible": sorted({str(HOME), str(self._layout.venvs), os.path.realpath(sys.base_prefix)}),
         }
         path.write_text(json.dumps(specification, indent=1))

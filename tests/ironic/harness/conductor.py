@@ -1,4 +1,4 @@
-"""Ironic itself: API and conductor in one process, SQLite, no other service. Nothing in it is changed or replaced."""
+"""Ironic itself: API and conductor, SQLite, no other service. Nothing in it is changed or replaced."""
 
 import os
 import subprocess
@@ -8,20 +8,19 @@ from string import Template
 
 from . import venv
 from .failure import CannotRun
-from .layout import API_PORT, CONTROL_IP, HOME, IMAGE_PORT, PROXY_PORT
+from .layout import API_PORT, CONTROL_IP, HOME, IMAGE_PORT, PROXY_PORT, RPC_PORT
 from .process import Daemon
+from .versions import RELEASES
 
 _START_SECONDS = 240
 # Timeouts are long enough for a loaded machine and short enough to see an agent hang; intervals as short as Ironic allows.
 _CONFIGURATION = Template("""\
 [DEFAULT]
 auth_strategy = noauth
-host = harness-conductor
 my_ip = $control
 debug = true
 log_file = $log/ironic.log
-rpc_transport = none
-state_path = $state/state
+${transport}state_path = $state/state
 tempdir = $state/tmp
 grub_config_path = EFI/BOOT/grub.cfg
 hash_ring_algorithm = sha256
@@ -47,12 +46,17 @@ default_rescue_interface = agent
 default_raid_interface = agent
 force_raw_images = false
 minimum_memory_warning_only = true
+[json_rpc]
+auth_strategy = noauth
+host_ip = 127.0.0.1
+port = $rpc_port
 [api]
 host_ip = 127.0.0.1
 port = $api_port
 public_endpoint = http://$control:$proxy_port
 api_workers = 1
 ramdisk_heartbeat_timeout = 300
+restrict_lookup = $restrict_lookup
 [database]
 connection = sqlite:///$state/ironic.sqlite
 sqlite_max_retries = 10
@@ -69,6 +73,7 @@ deploy_callback_timeout = 240
 clean_callback_timeout = 240
 inspect_wait_timeout = 240
 rescue_callback_timeout = 240
+service_callback_timeout = 240
 soft_power_off_timeout = 30
 power_state_change_timeout = 30
 file_url_allowed_paths = $images
@@ -115,14 +120,19 @@ endpoint_override = http://$control:$proxy_port
 send_sensor_data = false
 """)
 
+_ONE_PROCESS = "host = harness-conductor\nrpc_transport = none\n"
+# The API finds the conductor by its name.
+_TWO_PROCESSES = "host = 127.0.0.1\nrpc_transport = json-rpc\n"
+
 
 class Conductor:
     """Call `start` in the control namespace, with a fresh state folder."""
 
     def __init__(self, layout, version):
         self._layout, self.version = layout, version
+        self._release = RELEASES[version]
         self._programs = venv.ironic_folder(layout, version) / "bin"
-        self._daemon = None
+        self._daemons = []
 
     def start(self):
         state = self._layout.state / "ironic"
@@ -134,6 +144,9 @@ class Conductor:
         configuration.write_text(
             _CONFIGURATION.substitute(
                 control=CONTROL_IP,
+                transport=_ONE_PROCESS if len(self._release.programs) == 1 else _TWO_PROCESSES,
+                rpc_port=RPC_PORT,
+                restrict_lookup=self._release.restrict_lookup,
                 api_port=API_PORT,
                 proxy_port=PROXY_PORT,
                 image_port=IMAGE_PORT,
@@ -150,22 +163,22 @@ class Conductor:
         }
         self._make_database(configuration, environment)
         begun = time.monotonic()
-        command = [self._programs / "ironic", "--config-file", configuration]
-        self._daemon = Daemon(command, self._layout.log / "ironic.out", environment)
+        for program in self._release.programs:
+            command = [self._programs / program, "--config-file", configuration]
+            self._daemons.append(Daemon(command, self._layout.log / f"{program}.out", environment))
         while not self._answers():
-            if not self._daemon.is_running():
+            if not self.is_running():
                 raise CannotRun(f"ironic {self.version} did not start:\n{self._last_words()}")
             if time.monotonic() - begun > _START_SECONDS:
                 raise CannotRun(f"ironic {self.version} does not answer after {_START_SECONDS} s:\n{self._last_words()}")
             time.sleep(0.5)
 
     def stop(self):
-        if self._daemon:
-            self._daemon.stop()
-            self._daemon = None
+        while self._daemons:
+            self._daemons.pop().stop()
 
     def is_running(self):
-        return self._daemon is not None and self._daemon.is_running()
+        return all(daemon.is_running() for daemon in self._daemons)
 
     def _make_database(self, configuration, environment):
         command = [self._programs / "ironic-dbsync", "--config-file", configuration, "create_schema"]
@@ -184,5 +197,5 @@ class Conductor:
             return False
 
     def _last_words(self):
-        files = (self._layout.log / "ironic.out", self._layout.log / "ironic.log")
-        return "\n".join(file.read_text(errors="replace")[-2000:] for file in files if file.exists())
+        files = sorted(self._layout.log.glob("ironic*"))
+        return "\n".join(file.read_text(errors="replace")[-2000:] for file in files)

@@ -17,6 +17,8 @@ NODE_IP = "172.31.20.2"
 NODE_MAC = "52:54:00:20:00:02"
 API_PORT = 20386
 """Ironic's own API, on loopback of the control namespace."""
+RPC_PORT = 20387
+"""Where API and conductor are two processes: the conductor's, on the same loopback."""
 PROXY_PORT = 20385
 """What the agent takes for Ironic: the recording proxy."""
 CALLBACK_TLS_PORT = 20900
@@ -24,7 +26,7 @@ CALLBACK_PLAIN_PORT = 20901
 """What Ironic takes for the agent."""
 IMAGE_PORT = 20080
 
-DISK_BYTES = 3 << 30
+DISK_BYTES = 2400 << 20
 """The machine's disk: sparse, and large enough for a root of 1 GiB, an ephemeral partition of 1 GiB and swap."""
 DISK_SERIAL = "HARNESS0001"
 

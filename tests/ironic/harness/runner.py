@@ -53,6 +53,10 @@ def main(arguments=None):
         print(f"error: {error}", file=sys.stderr)
         tally.failed.append("start")
         code = 2
+    except Exception:
+        traceback.print_exc()
+        tally.failed.append("the harness")
+        code = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         tally.failed.append("interrupted")
@@ -106,11 +110,21 @@ def _check_machine():
         raise CannotRun(f"missing: {', '.join(missing)}; `scripts/setup.sh ironic` installs them")
 
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _interrupt(*_):
+    """Ends the run in an orderly way; what ends it is not to be interrupted again."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
 def _namespaces(layout):
     """Moves this process into the control namespace, and takes everything away at the end, however it comes."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number in _ENDING:
+        signal.signal(number, _interrupt)
     network = Network(layout)
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:

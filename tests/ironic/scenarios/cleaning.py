@@ -1,6 +1,7 @@
 """Cleaning: automatic, step by step, and thorough."""
 
-from harness.failure import need
+from harness.agents import EXTRA_STEP
+from harness.failure import ScenarioSkipped, need
 
 from .registry import scenario
 
@@ -51,3 +52,23 @@ def manual_clean_erase(bench):
     left = bench.disk.marks_left()
     need(not left, f"data can still be read at {left}")
     _check_clean(bench)
+
+
+@scenario
+def clean_reboot(bench):
+    """a step that asks for a reboot gets it, and cleaning goes on with the next step"""
+    agent = bench.agent.with_extra_step()
+    if agent is None:
+        raise ScenarioSkipped("no build of the example: cargo build -p ferric-agent --example reboot_step")
+    _prepare(bench)
+    bench.bmc.agent = agent
+    try:
+        bench.node.clean_automatically(True)
+        bench.node.provision("provide")
+        bench.node.wait("available")
+    finally:
+        bench.bmc.agent = bench.agent
+    _check_clean(bench)
+    steps = bench.transcript.steps()
+    need(steps == [EXTRA_STEP, "erase_devices_metadata"], f"steps: {steps}")
+    need(len(bench.transcript.boots()) == 2, f"the ramdisk was booted {len(bench.transcript.boots())} times")

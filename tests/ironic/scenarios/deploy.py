@@ -1,6 +1,6 @@
 """Whole-disk images, written where they belong."""
 
-from harness.failure import need
+from harness.failure import ScenarioSkipped, need
 from harness.images import MEBIBYTE, ROOT_UUID, WHOLE_BYTES
 
 from .registry import scenario
@@ -51,5 +51,7 @@ def deploy_qcow2(bench):
 @scenario
 def deploy_raw_unnamed(bench):
     """a raw image whose format nobody has told"""
+    if bench.agent.is_reference:
+        raise ScenarioSkipped("the reference finds a GPT in it and asks qemu-img for a format of that name, which it does not know")
     deploy(bench, "whole.raw")
     check_whole_disk(bench)

@@ -8,8 +8,11 @@ is process 1, and a root in memory that holds its own files only.
 import os
 import shutil
 import signal
+import socket
+import traceback
 
 from .. import syscalls
+from . import rereads
 from .partitions import LIST
 from .root import PRIVATE, protect_proc, put
 
@@ -29,27 +32,31 @@ _ROOT = PRIVATE + "/ramdisk-root"
 
 
 def start_service(command, console):
-    """Returns the process id."""
-    agent = os.fork()
-    if agent == 0:
-        _child(lambda: _execute(command, ENVIRONMENT, console))
-    return agent
+    """Returns the process id, and what listens to its re-reads of partition tables."""
+    return _start(lambda: _execute(command, ENVIRONMENT, console), console)
 
 
-def start_init(command, memory):
-    """Returns the id of a process that ends when the agent does, with one of the exit codes above."""
-    supervisor = os.fork()
-    if supervisor == 0:
-        _child(lambda: _supervise(command, memory))
-    return supervisor
+def start_init(command, memory, console):
+    """Returns the id of a process that ends when the agent does, with one of the exit codes above; and the listener."""
+    return _start(lambda: _supervise(command, memory), console)
 
 
-def _child(work):
-    """Runs `work` in a process that was just forked, and never returns."""
+def _start(work, console):
+    here, there = socket.socketpair()
+    with here, there:
+        process = os.fork()
+        if process == 0:
+            _in_child(lambda: (rereads.divert(there), work()), console)
+        there.close()
+        return process, rereads.receive_listener(here)
+
+
+def _in_child(work, console):
+    """Runs `work` in a process that was just forked, and never returns: it must not run its parent's code."""
     try:
         work()
-    except BaseException as error:  # it must never run its parent's code
-        os.write(2, f"starting the agent: {error!r}\n".encode())
+    except BaseException:
+        os.write(console, f"starting the agent: {traceback.format_exc()}\n".encode())
     os._exit(127)
 
 
@@ -57,7 +64,7 @@ def _supervise(command, memory):
     syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS)
     agent = os.fork()
     if agent == 0:
-        _child(lambda: (_enter_ramdisk(memory), _execute(command, {"HOME": "/", "TERM": "linux"}, None)))
+        _in_child(lambda: (_enter_ramdisk(memory), _execute(command, {"HOME": "/", "TERM": "linux"}, None)), 2)
     _, status = os.waitpid(agent, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) in BY_REBOOT:
         os._exit(BY_REBOOT[os.WTERMSIG(status)])

@@ -8,8 +8,10 @@ import socket
 import stat
 import time
 import traceback
+from functools import partial
 
 from .. import syscalls
+from . import rereads
 from .agent import ENDED, POWERED_OFF, REBOOTED, start_init, start_service
 from .hardware import DISK, build_hardware
 from .partitions import LIST, Partitions
@@ -95,15 +97,17 @@ class Machine:
         self._settling.listen(16)
         self._events = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _KERNEL_EVENTS)
         self._events.bind((0, 1))
+        self._rereads = None
         self._closing, self._watched = syscalls.watch_closing([f"/dev/{DISK}"]), {DISK}
         self._console = os.open(CONSOLE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def _start_agent(self):
         agent = self._specification["agent"]
         if self._agent_kind == "init":
-            self._agent = start_init(agent["command"], self._specification["memory"])
+            start = partial(start_init, agent["command"], self._specification["memory"])
         else:
-            self._agent = start_service(agent["command"], self._log_descriptor)
+            start = partial(start_service, agent["command"])
+        self._agent, self._rereads = start(self._log_descriptor)
         self._log(f"started {agent['command']}")
         self._report("agent started")
 
@@ -113,7 +117,10 @@ class Machine:
         syscalls.watch_closing([f"/dev/{name}" for name in nodes - self._watched], self._closing)
         self._watched = nodes
         sources = [self._settling, self._events, self._closing, self._console]
+        sources += [self._rereads] if self._rereads is not None else []
         ready, _, _ = select.select(sources, [], [], 0.5)
+        if self._rereads in ready:
+            rereads.answer(self._rereads, self._refresh)
         if self._console in ready:
             os.write(self._log_descriptor, os.read(self._console, 65536))
         changed = self._events in ready and self._is_disk_concerned()
@@ -161,6 +168,8 @@ class Machine:
                 self._agent_ended(os.waitstatus_to_exitcode(status))
 
     def _agent_ended(self, code):
+        os.close(self._rereads)
+        self._rereads = None
         if self._agent_kind == "init":
             if code in (POWERED_OFF, REBOOTED):
                 os._exit(code)
