@@ -14,6 +14,8 @@
 //! - [`clock`]: what time it is, and setting it right.
 //! - [`inspection`]: what the machine is made of, told before anybody asks.
 //! - [`init`]: what comes before all that when the agent is the first process of a ramdisk.
+//! - [`rescue`] and [`lockdown`]: what is left to do when a conductor ends the agent's service; [`metrics`]: what it counted.
+//! - [`json`]: text that is written once and shared.
 //! - [`progress`] and [`logging`]: what people read.
 
 pub mod api;
@@ -26,8 +28,12 @@ pub mod config;
 pub mod door;
 pub mod init;
 pub mod inspection;
+pub mod json;
+pub mod lockdown;
 pub mod logging;
+pub mod metrics;
 pub mod progress;
+pub mod rescue;
 pub mod startup;
 pub mod virtual_media;
 

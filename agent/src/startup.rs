@@ -14,20 +14,27 @@ use sys::Host;
 use tokio::sync::watch;
 use wire::{Interface, LookupReply};
 
-use crate::api::{self, Api, Learned, Limits, Token};
+use crate::api::{self, Api, BodyLimits, Learned, Limits, Token};
 use crate::clock::{self, TimeServers, Timekeeper};
-use crate::command::{Deployment, Executor, Extensions, Machine};
-use crate::conductor::{self, Client, Heartbeater, LookupLimits, Trigger, lookup, run_heartbeats};
+use crate::command::{Deployment, Ending, Executor, Extensions, Machine};
+use crate::conductor::{
+    self, Client, Heartbeater, LookupLimits, Trigger, lookup, node_source, run_heartbeats,
+};
 use crate::config::Config;
 use crate::door::{self, Door};
 use crate::inspection;
 use crate::logging::LogRing;
+use crate::metrics::{Counted, Metrics};
+use crate::rescue;
 
 /// How long to wait for a network interface, and how often to look.
 const NETWORK_LOOKS: u32 = 12;
 const NETWORK_PAUSE: Duration = Duration::from_secs(5);
 /// Pause before a lookup that failed for its whole time begins anew.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(30);
+
+/// Pause before it is asked whether a lost token has been replaced.
+const TOKEN_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why the agent can not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -85,10 +92,19 @@ pub struct Agent {
     pub keep_trying: bool,
 }
 
-/// Runs the agent until `stop` becomes true.
-pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error> {
+/// Runs the agent until `stop` becomes true, or a command ends its service: then this returns which one, after the reply.
+pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<Option<Ending>, Error> {
     let Agent { host, mut config, events, log, managers, deployment, leased_time_servers, keep_trying } =
         agent;
+    if host.path(rescue::MARKER).exists() {
+        tracing::warn!(
+            "{} exists: this machine is being rescued, so the agent serves nothing",
+            rescue::MARKER
+        );
+        told_to_stop(stop).await;
+        return Ok(None);
+    }
+    let metrics = Metrics::new(&events);
     events.emit(EventKind::AgentStarted { version: env!("CARGO_PKG_VERSION").into() });
     let servers = TimeServers {
         configured: config.ntp_server.value.clone(),
@@ -110,6 +126,14 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error>
     let node_uuid = inspected.map_err(Error::Inspection)?;
     let found = loop {
         match find_node(&client, &config, &interfaces, node_uuid.as_deref(), &events).await {
+            Ok(Some(reply))
+                if keep_trying && token.learn(reply.config.agent_token.as_ref()) == Learned::Lost =>
+            {
+                // Nobody would start the agent again, and a conductor that powers the node forgets the old token.
+                let message = hwm::chain(&Error::TokenLost);
+                events.emit(EventKind::Failed { phase: Phase::Lookup, message });
+                tokio::time::sleep(TOKEN_PAUSE).await;
+            }
             Ok(found) => break found,
             Err(_) if keep_trying => tokio::time::sleep(LOOKUP_PAUSE).await, // reported as an event
             Err(error) => return Err(error),
@@ -119,10 +143,16 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error>
         apply(reply, &mut config, &token)?;
     }
     deployment.configure(&config);
+    let addresses: Vec<_> = interfaces.iter().map(|interface| interface.mac_address.clone()).collect();
+    let limits = LookupLimits { timeout: *config.lookup_timeout, interval: *config.lookup_interval };
+    deployment.refresh_nodes_by(node_source(client.clone(), addresses, limits));
 
     let trigger = Trigger::default();
     let ramdisk = disk::Policy::detect(&host, None).in_ramdisk;
-    let extensions = Arc::new(Extensions::new(Machine { context, registry, deployment, ramdisk, log }));
+    let (ending, ended) = watch::channel(None);
+    let clock = keeper.clone();
+    let machine = Machine { context, registry, deployment, ramdisk, log, clock, ending };
+    let extensions = Arc::new(Extensions::new(machine));
     if let Some(reply) = &found {
         remember(&extensions, reply);
     }
@@ -130,13 +160,28 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error>
     let executor = Executor::new(extensions, events.clone(), move || forced.force());
 
     let door = Door::open(&host, &config, found.is_some().then_some(&*client), &keeper, &events).await?;
-    let api = Api::new(executor, token.clone(), &events, door.scheme());
+    let mut api = Api::new(executor, token.clone(), &events, door.scheme());
+    api.body = BodyLimits::of_machine(&host);
+    api.metrics = metrics.clone();
+    let (counted, settled, name) =
+        (metrics.clone(), config.clone(), host.attribute("/proc/sys/kernel/hostname"));
+    // Not awaited: a name that does not resolve must not hold the start up.
+    tokio::task::spawn_blocking(move || counted.send_as_configured(&settled, name.as_deref()));
+    let (closing, closed) = watch::channel(false);
+    let end = tokio::spawn(async move {
+        let ending = tokio::select! {
+            () = told_to_stop(stop) => None,
+            ending = ended_by_command(ended) => Some(ending),
+        };
+        closing.send_replace(true);
+        ending
+    });
     let notice = match &door.callback_url {
         Some(url) => format!("serving at {url}"),
         None => format!("serving at {} without a conductor", door.bound.address),
     };
     events.emit(EventKind::Notice { message: notice });
-    let server = api::serve(door.bound, api.router(), door.tls, Limits::default(), stop.clone());
+    let server = api::serve(door.bound, api.router(), door.tls, Limits::default(), closed.clone());
     let server = tokio::spawn(server);
     match (found, door.callback_url) {
         (Some(reply), Some(callback_url)) => {
@@ -148,17 +193,30 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<(), Error>
                 certificate: door.certificate,
             };
             let timeout = Duration::from_secs(reply.config.heartbeat_timeout.max(1));
-            run_heartbeats(&heartbeater, timeout, &trigger, &events, stop).await;
+            let counted = Counted { sender: &heartbeater, metrics };
+            run_heartbeats(&counted, timeout, &trigger, &events, closed).await;
         }
-        _ => {
-            let mut stop = stop;
-            let _ = stop.wait_for(|stop| *stop).await; // the other end gone means the same
-        }
+        _ => told_to_stop(closed).await,
     }
     if let Err(error) = server.await {
         tracing::error!(%error, "the API server ended badly");
     }
-    Ok(())
+    Ok(end.await.unwrap_or_default())
+}
+
+async fn told_to_stop(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await; // the other end gone means the same
+}
+
+async fn ended_by_command(mut ended: watch::Receiver<Option<Ending>>) -> Ending {
+    loop {
+        if let Some(ending) = *ended.borrow_and_update() {
+            return ending;
+        }
+        if ended.changed().await.is_err() {
+            return std::future::pending().await; // nobody can end it any more
+        }
+    }
 }
 
 /// Asks the time servers. Where the clock must be set, and nobody would start the agent again, it is tried until it is.

@@ -266,3 +266,32 @@ async fn a_conductor_that_goes_away_is_waited_for_while_the_agent_serves_on() {
     assert!(notices.iter().any(|text| text.contains("the conductor answers again")), "{notices:#?}");
     agent.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_node_is_asked_for_by_its_id_before_a_disk_is_chosen_without_hints() {
+    let conductor = Conductor::start().await;
+    let limits = ferric_agent::conductor::LookupLimits {
+        timeout: Duration::from_secs(3),
+        interval: Duration::from_millis(10),
+    };
+    let client = Arc::new(client(&format!("ipa-api-url={}", conductor.url)));
+    let source = ferric_agent::conductor::node_source(client, vec![support::MAC.into()], limits);
+    let asking = source.clone();
+    let node = tokio::task::spawn_blocking(move || asking(NODE)).await.unwrap().unwrap();
+    assert_eq!(node["uuid"], NODE);
+    let (query, version) = conductor.seen.lookups.lock().unwrap()[0].clone();
+    assert_eq!((query, version.as_str()), (format!("addresses={}&node_uuid={NODE}", support::MAC), "1.62"));
+    conductor.seen.lookup_script.lock().unwrap().extend([404; 50]);
+    assert_eq!(tokio::task::spawn_blocking(move || source(NODE)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_token_that_somebody_has_fetched_before_is_told_with_its_remedy() {
+    let config = serde_json::json!({"heartbeat_timeout": 300, "agent_token": "******"});
+    let body = serde_json::json!({"node": {"uuid": NODE}, "config": config}).to_string();
+    let (url, _) = server(vec![version(), reply("200 OK", "", &body)]).await;
+    let agent = RunningAgent::start(&Conductor { url, seen: Arc::default() }, true);
+    let ended = tokio::time::timeout(Duration::from_secs(20), agent.ended).await.expect("it goes on");
+    let text = ended.unwrap().unwrap_err().to_string();
+    assert!(text.contains("has given out the token") && text.contains("power-cycle the node"), "{text}");
+}

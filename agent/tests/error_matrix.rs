@@ -146,7 +146,8 @@ async fn documents_redirects_and_heads_are_as_upstream_serves_them() {
     assert_eq!(
         text,
         format!(
-            r#"{{"name":"OpenStack Ironic Python Agent API","description":"Ironic Python Agent is a provisioning agent for OpenStack Ironic","versions":[{version}],"default_version":{version}}}"#
+            r#"{{"name":"OpenStack Ironic Python Agent API","description":"Ironic Python Agent is a provisioning agent for OpenStack Ironic","versions":[{version}],"default_version":{version},"ferric_version":"{}"}}"#,
+            env!("CARGO_PKG_VERSION")
         )
     );
     let v1: Value =
@@ -155,8 +156,9 @@ async fn documents_redirects_and_heads_are_as_upstream_serves_them() {
     for path in ["/v1/status", "/status"] {
         let status: Value =
             serde_json::from_str(&caller.request("GET", path, None).await.text().await.unwrap()).unwrap();
-        assert_eq!(status["version"], "12.0.0");
+        assert_eq!(status["version"], "13.0.0");
         assert!(status["started_at"].as_f64().unwrap() > 1.0e9);
+        assert_eq!(status.as_object().unwrap().len(), 2);
     }
 
     for (path, location) in

@@ -29,7 +29,7 @@ async fn a_whole_disk_deploy_goes_through_as_ironic_conducts_it() {
     let (uuid, version, _) = conductor.seen.heartbeats.lock().unwrap()[0].clone();
     assert_eq!((uuid.as_str(), version.as_str()), (NODE, "1.68"));
     assert_eq!(first["agent_token"], TOKEN);
-    assert_eq!(first["agent_version"], "12.0.0");
+    assert_eq!(first["agent_version"], "13.0.0");
     assert!(first["callback_url"].as_str().unwrap().starts_with("https://127.0.0.1:"));
     assert!(agent.deployment.asked.lock().unwrap()[0].contains("formats=raw,gpt,qcow2,iso"));
 
@@ -89,7 +89,8 @@ async fn a_whole_disk_deploy_goes_through_as_ironic_conducts_it() {
     let path = format!("/v1/commands/{id}?wait=true&agent_token={TOKEN}");
     caller.request("GET", &path, None).await;
     let calls = agent.kernel.calls();
-    assert_eq!(calls, [sys::fake::Call::Sync, sys::fake::Call::Power(sys::Power::Off)]);
+    use sys::fake::Call;
+    assert_eq!(calls, [Call::SetHardwareClock, Call::Sync, Call::Power(sys::Power::Off)]);
     let asked = agent.deployment.asked.lock().unwrap().clone();
     assert_eq!(asked[1], format!("write debian.qcow2 for {NODE} drive=true"));
     assert_eq!(asked[2..], ["bootloader Some(\"uefi\")", "sync"]);

@@ -32,7 +32,7 @@ fn serve(host: Option<&str>, limits: Limits, body_limit: usize, tls: bool) -> Se
     let executor = Executor::new(Arc::new(Idle), events.clone(), || {});
     let token = Token::new(Some(wire::Secret::new(TOKEN)));
     let mut api = Api::new(executor, token, &events, "http");
-    api.body_limit = body_limit;
+    api.body.bytes = body_limit;
     let bound = api::bind(host, 0).unwrap();
     let port = bound.address.port();
     let tls = tls.then(|| {
@@ -46,7 +46,7 @@ fn serve(host: Option<&str>, limits: Limits, body_limit: usize, tls: bool) -> Se
 
 fn short() -> Limits {
     let limit = Duration::from_millis(300);
-    Limits { connections: 2, handshake: limit, head: limit }
+    Limits { connections: 2, handshake: limit, head: limit, grace: limit, farewell: limit }
 }
 
 /// Sends bytes and reads until the server closes the connection.

@@ -102,7 +102,8 @@ const TABLE: &[(&str, &str, &str, &str, &str)] = &[
 ];
 
 /// Kernel parameters that ironic-python-agent reads without an option, and those of Ferric's own.
-const BEYOND: &[&str] = &["boot_interface", "inspection_benchmarks", "disks", "image_decoder_memory"];
+const BEYOND: &[&str] =
+    &["boot_interface", "inspection_benchmarks", "agent_skip_bmc_detect", "disks", "image_decoder_memory"];
 
 fn load(cmdline: &str, root: &std::path::Path) -> Result<Config, Error> {
     let host = sys::fake::host(root);

@@ -14,7 +14,7 @@ use wire::{ImageInfo, Secret};
 
 use crate::generic::image::{self, Image};
 use crate::generic::partition::PartitionUuids;
-use crate::generic::{bootloader, deploy, root_disk};
+use crate::generic::{bootc, bootloader, deploy, root_disk};
 use crate::settings::Settings;
 
 /// Settings, and the memory of what was written.
@@ -22,7 +22,11 @@ use crate::settings::Settings;
 pub struct Deployment {
     settings: Mutex<Settings>,
     deployed: Mutex<Option<Deployed>>,
+    node_source: Mutex<Option<NodeSource>>,
 }
+
+/// Asks the conductor for the node of this id as it is now; none when it does not answer. May block for a minute.
+pub type NodeSource = Arc<dyn Fn(&str) -> Option<Value> + Send + Sync>;
 
 /// An image that was written.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,10 +84,23 @@ pub struct InstallBootloader {
     pub ignore_bootloader_failure: Option<bool>,
 }
 
+/// The parameters of `standby.execute_bootc_install`.
+#[derive(Clone, Debug)]
+pub struct InstallBootc {
+    /// `oci://registry/path:tag`.
+    pub image_source: String,
+    /// Of the node: `bootc_authorized_keys` (text), `bootc_tpm2_luks` (true or false).
+    pub instance_info: serde_json::Map<String, Value>,
+    /// Base64 of `user:password` for the registry, as its `auth` entry wants it.
+    pub pull_secret: Option<Secret>,
+    /// URL, or base64 of a gzipped file system image.
+    pub configdrive: Option<Secret>,
+}
+
 impl Deployment {
     /// A deployment that has written nothing yet.
     pub fn new(settings: Settings) -> Arc<Self> {
-        Arc::new(Self { settings: Mutex::new(settings), deployed: Mutex::default() })
+        Arc::new(Self { settings: Mutex::new(settings), ..Self::default() })
     }
 
     /// The settings as they are now.
@@ -94,6 +111,25 @@ impl Deployment {
     /// Changes settings: lookup overrides some of them. Work that runs keeps those it started with.
     pub fn configure(&self, change: impl FnOnce(&mut Settings)) {
         change(&mut lock(&self.settings));
+    }
+
+    /// Lets a deployment ask for the node anew where it is told no root device hints: they may have been set since. Source:
+    /// data plane page, 2.2.
+    pub fn refresh_nodes_by(&self, source: NodeSource) {
+        *lock(&self.node_source) = Some(source);
+    }
+
+    /// The context with hints, if the node has any by now.
+    fn with_fresh_hints(&self, cx: &Context) -> Context {
+        let source = lock(&self.node_source).clone();
+        let uuid = cx.node_field("/uuid").and_then(Value::as_str);
+        match (source, uuid) {
+            (Some(source), Some(uuid)) if !root_disk::has_hints(cx) => match source(uuid) {
+                Some(fresh) => root_disk::with_hints_of(cx, &fresh),
+                None => cx.clone(),
+            },
+            _ => cx.clone(),
+        }
     }
 
     /// Checks `image_info` without fetching or touching anything: what a command must know before it is accepted.
@@ -111,7 +147,8 @@ impl Deployment {
     ) -> Result<String, Error> {
         let image = image::check(&info, &self.settings())?;
         let drive = configdrive.or(info.configdrive).filter(|text| !text.expose().is_empty());
-        let deployed = self.write(cx, &image, drive.map(ConfigDrive::Text), &Choice::Hints)?;
+        let cx = self.with_fresh_hints(cx);
+        let deployed = self.write(&cx, &image, drive.map(ConfigDrive::Text), &Choice::Hints)?;
         let mut text = format!(
             "image ({}) written to device {} root_uuid={}",
             image.label, deployed.disk.name, deployed.root_uuid
@@ -141,6 +178,17 @@ impl Deployment {
         let deployed = deploy::run(cx, &self.settings(), image, config_drive, choice)?;
         *lock(&self.deployed) = Some(deployed.clone());
         Ok(deployed)
+    }
+
+    /// **Installs a bootable container to the disk that the node's hints name.** Returns the text for the wire:
+    /// `Container image (URL) written to device DEV`.
+    ///
+    /// # Errors
+    /// `Execution` where that is switched off or the ramdisk has no podman; `ImageDownload`, `ImageWrite`, `InvalidImage`.
+    pub fn install_bootc(&self, cx: &Context, request: &InstallBootc) -> Result<String, Error> {
+        *lock(&self.deployed) = None; // whatever was there is about to go
+        let disk = bootc::install(cx, &self.settings(), request)?;
+        Ok(format!("Container image ({}) written to device {}", request.image_source, disk.name))
     }
 
     /// What `get_partition_uuids` answers; an empty object before anything was written.
@@ -177,4 +225,30 @@ impl Deployment {
 /// The data under these locks is valid at every step, so a panic elsewhere must not spread.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_node_is_asked_for_only_where_it_has_no_hints() {
+        let deployment = Deployment::new(Settings::default());
+        let context =
+            |node| Context::new(sys::fake::host("/nonexistent"), events::Events::default()).with_node(node);
+        let hinted = json!({"uuid": "u", "properties": {"root_device": {"name": "/dev/sda"}}});
+        let bare = context(json!({"uuid": "u"}));
+        assert_eq!(deployment.with_fresh_hints(&bare).node, bare.node, "nobody to ask");
+        let answer = hinted.clone();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        deployment.refresh_nodes_by(Arc::new(move |uuid| {
+            lock(&seen).push(uuid.to_owned());
+            Some(answer.clone())
+        }));
+        assert!(root_disk::has_hints(&deployment.with_fresh_hints(&bare)));
+        deployment.with_fresh_hints(&context(hinted));
+        deployment.with_fresh_hints(&context(json!({})));
+        assert_eq!(*lock(&asked), ["u"]);
+    }
 }

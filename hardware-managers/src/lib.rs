@@ -8,14 +8,19 @@
 //!
 //! The generic manager reads `/sys` and `/proc` itself and runs no programs, but for what partition images need: the tool
 //! that makes an ephemeral file system, and the image's own grub.
+//! The manager of container steps is there only where the ramdisk has podman or docker.
 
+mod container;
 mod deployment;
 mod generic;
 mod settings;
 
 use std::sync::Arc;
 
-pub use deployment::{Choice, ConfigDrive, Deployed, Deployment, InstallBootloader};
+pub use container::ContainerHardwareManager;
+pub use deployment::{
+    Choice, ConfigDrive, Deployed, Deployment, InstallBootc, InstallBootloader, NodeSource,
+};
 pub use generic::GenericHardwareManager;
 pub use generic::image::{Checksum, Image};
 pub use generic::partition::{PartitionImage, PartitionUuids};
@@ -25,5 +30,8 @@ pub use settings::{Containers, Credentials, Partitioning, Settings};
 
 /// Every built-in manager, in the order in which equals are asked.
 pub fn builtin(deployment: &Arc<Deployment>) -> Vec<Box<dyn HardwareManager>> {
-    vec![Box::new(GenericHardwareManager::new(Arc::clone(deployment)))]
+    vec![
+        Box::new(ContainerHardwareManager::new(Arc::clone(deployment))),
+        Box::new(GenericHardwareManager::new(Arc::clone(deployment))),
+    ]
 }

@@ -1,21 +1,20 @@
 //! `commands/`: run one, list them, show one. The token is checked before anything of the body is read.
 
-use std::time::Duration;
-
-use axum::body::Body;
+use axum::body::HttpBody;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 use wire::CommandRequest;
 
+use super::connections::{Answering, Seat};
 use super::error::ApiError;
 use super::{Api, json};
-
-/// Longest silence while a body is sent.
-const BODY_SILENCE: Duration = Duration::from_secs(30);
 
 /// The query arguments; unknown ones are ignored.
 #[derive(Debug, Default, Deserialize)]
@@ -37,64 +36,87 @@ impl Arguments {
 }
 
 impl Api {
-    /// The query arguments of one who knows the token.
-    pub(super) fn authorize(&self, uri: &Uri) -> Result<Arguments, ApiError> {
-        let arguments = Arguments::of(uri);
+    /// The query arguments of one who knows the token, and word to the server that this connection is to stay.
+    pub(super) fn authorize(&self, request: &Request) -> Result<(Arguments, Option<Answering>), ApiError> {
+        let arguments = Arguments::of(request.uri());
         match self.token.is(arguments.agent_token.as_deref()) {
-            true => Ok(arguments),
+            true => Ok((arguments, request.extensions().get::<Seat>().map(Seat::answer))),
             false => Err(ApiError::unauthorized()),
         }
     }
 }
 
-pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Result<Response, ApiError> {
-    api.authorize(&uri)?;
-    let body = api.executor.with_list(json::to_ascii);
-    Ok(match body {
-        Ok(body) => json::reply_bytes(StatusCode::OK, body),
-        Err(error) => return Err(ApiError::framework(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())),
-    })
+pub(super) async fn list(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
+    let _answering = api.authorize(&request)?;
+    Ok(json::reply_pieces(StatusCode::OK, api.executor.list()))
 }
 
 pub(super) async fn one(
     State(api): State<Api>,
     Path(id): Path<String>,
-    uri: Uri,
+    request: Request,
 ) -> Result<Response, ApiError> {
-    let wait = api.authorize(&uri)?.waits();
-    match api.executor.find_finished(&id, wait).await {
-        Some(result) => Ok(json::reply(StatusCode::OK, &result)),
-        None => Err(ApiError::no_such_result(&id)),
-    }
+    let (arguments, _answering) = api.authorize(&request)?;
+    let wait = arguments.waits();
+    // Ids are compared as text: another way to write the same id is another id.
+    let uuid = id.parse::<Uuid>().ok().filter(|uuid| uuid.to_string() == id);
+    let found = match uuid {
+        Some(uuid) => api.executor.find_finished(uuid, wait).await,
+        None => None,
+    };
+    let record = found.ok_or_else(|| ApiError::no_such_result(&id))?;
+    Ok(json::reply_pieces(StatusCode::OK, record.json().clone()))
 }
 
 pub(super) async fn run(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
-    let wait = api.authorize(request.uri())?.waits();
-    let body = read(request.into_body(), api.body_limit).await?;
-    let request = envelope(&body)?;
+    let (arguments, _answering) = api.authorize(&request)?;
+    let (body, large) = read(request, &api).await?;
+    let command = envelope(&body)?;
     drop(body); // a config drive may be in it
-    let result = api.executor.execute(request, wait).await?;
-    Ok(json::reply(StatusCode::OK, &result))
+    let begun = api.executor.begin(command).await?;
+    drop(large);
+    let record = if arguments.waits() { api.executor.finished(begun).await } else { begun };
+    Ok(json::reply_pieces(StatusCode::OK, record.json().clone()))
 }
 
-/// Reads a body within its bounds of size and time.
-async fn read(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
-    let mut stream = body.into_data_stream();
+/// Bodies above this size are read one at a time, in bytes.
+const LARGE: usize = 1024 * 1024;
+
+/// Reads a body within its bounds of size and time. A large one comes with the permit to hold it in memory.
+async fn read(request: Request, api: &Api) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), ApiError> {
+    let limits = api.body;
+    let slow = |text: &str| ApiError::framework(StatusCode::REQUEST_TIMEOUT, text);
+    let too_long = || {
+        let text = format!("the body is longer than {} bytes", limits.bytes);
+        ApiError::framework(StatusCode::PAYLOAD_TOO_LARGE, &text)
+    };
+    let announced = request.body().size_hint().lower();
+    if announced > limits.bytes as u64 {
+        return Err(too_long()); // usize fits u64 on every target of this agent
+    }
+    let deadline = Instant::now() + limits.total;
+    let mut stream = request.into_body().into_data_stream();
     let mut bytes = Vec::new();
+    let mut large = None;
     loop {
-        let chunk = match tokio::time::timeout(BODY_SILENCE, stream.next()).await {
+        let next = timeout_at(deadline.min(Instant::now() + limits.silence), stream.next());
+        let chunk = match next.await {
             Ok(Some(Ok(chunk))) => chunk,
-            Ok(None) => return Ok(bytes),
+            Ok(None) => return Ok((bytes, large)),
             Ok(Some(Err(error))) => {
                 return Err(ApiError::bad_request(&format!("the body broke off: {error}")));
             }
-            Err(_) => {
-                return Err(ApiError::framework(StatusCode::REQUEST_TIMEOUT, "the body came too slowly"));
-            }
+            Err(_) => return Err(slow("the body came too slowly")),
         };
-        if bytes.len().saturating_add(chunk.len()) > limit {
-            let text = format!("the body is longer than {limit} bytes");
-            return Err(ApiError::framework(StatusCode::PAYLOAD_TOO_LARGE, &text));
+        let length = bytes.len().saturating_add(chunk.len());
+        if length > limits.bytes {
+            return Err(too_long());
+        }
+        if length > LARGE && large.is_none() {
+            let permit = timeout_at(deadline, api.large_body.clone().acquire_owned()).await;
+            large = permit.map_err(|_| slow("other large bodies are being read"))?.ok();
+            // Known length: no second copy while the buffer grows.
+            bytes.reserve_exact(usize::try_from(announced).unwrap_or(0).saturating_sub(bytes.len()));
         }
         bytes.extend_from_slice(&chunk);
     }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use events::{EventPage, Events};
 use tokio::sync::watch;
@@ -52,8 +52,8 @@ impl EventTail {
     }
 }
 
-pub(super) async fn events(State(api): State<Api>, uri: Uri) -> Result<Response, ApiError> {
-    let arguments = api.authorize(&uri)?;
+pub(super) async fn events(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
+    let (arguments, _answering) = api.authorize(&request)?;
     let number = |text: Option<String>, name: &str| match text {
         None => Ok(0),
         Some(text) => {

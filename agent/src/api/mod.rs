@@ -4,16 +4,23 @@
 //! Errors leave through [`error`] alone, so that every one has the body a conductor insists on.
 
 mod commands;
+mod connections;
 mod error;
 mod events;
 mod json;
+mod metrics;
 mod refusal;
+mod request_log;
 mod routes;
 mod server;
 mod tls;
 mod token;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use sys::Host;
+use tokio::sync::Semaphore;
 
 pub use server::{Bound, Limits, bind, serve};
 pub use tls::{
@@ -22,6 +29,7 @@ pub use tls::{
 pub use token::{Learned, Token};
 
 use crate::command::Executor;
+use crate::metrics::Metrics;
 
 /// What requests are answered from; clones share it.
 #[derive(Clone)]
@@ -36,8 +44,48 @@ pub struct Api {
     pub started_at: f64,
     /// `http` or `https`: how the API is served.
     pub scheme: &'static str,
+    /// The bounds of a request's body.
+    pub body: BodyLimits,
+    /// Held by the one request whose body is large, from reading it to the start of its command: several config drives at
+    /// a time would be too much.
+    large_body: Arc<Semaphore>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// The bounds of a request's body.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
     /// Longest body, in bytes.
-    pub body_limit: usize,
+    pub bytes: usize,
+    /// Longest silence while it is sent.
+    pub silence: Duration,
+    /// Longest time for all of it.
+    pub total: Duration,
+}
+
+impl BodyLimits {
+    /// The bounds for a machine: an eighth of its memory, but never less than one config drive needs, nor more than three.
+    ///
+    /// Deploy steps may carry the same config drive up to three times (node, step, image); it has 64 MiB at the most, and a
+    /// third more in base64. Source: agent protocol page, 1.1 and 8.3.
+    pub fn of_machine(host: &Host) -> Self {
+        let memory = host.attribute("/proc/meminfo").and_then(|text| total_kib(&text)).unwrap_or(0);
+        let bytes = memory.saturating_mul(1024 / 8).clamp(LEAST_LIMIT, MOST_LIMIT);
+        Self { bytes, ..Self::default() }
+    }
+}
+
+impl Default for BodyLimits {
+    fn default() -> Self {
+        Self { bytes: LEAST_LIMIT, silence: Duration::from_secs(30), total: Duration::from_secs(600) }
+    }
+}
+
+/// `MemTotal` of `/proc/meminfo`.
+fn total_kib(meminfo: &str) -> Option<usize> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 impl Api {
@@ -50,7 +98,9 @@ impl Api {
             events: Arc::new(events::EventTail::new(events.clone())),
             started_at: now.map_or(0.0, |age| age.as_secs_f64()),
             scheme,
-            body_limit: BODY_LIMIT,
+            body: BodyLimits::default(),
+            large_body: Arc::new(Semaphore::new(1)),
+            metrics: Metrics::new(events),
         }
     }
 
@@ -60,5 +110,26 @@ impl Api {
     }
 }
 
-/// A config drive may have 64 MiB, in base64 within JSON; with room for the node.
-const BODY_LIMIT: usize = 96 * 1024 * 1024;
+/// One config drive with room for the node, and three.
+const LEAST_LIMIT: usize = 96 * 1024 * 1024;
+const MOST_LIMIT: usize = 288 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_may_be_as_large_as_the_machine_bears() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("proc")).unwrap();
+        let host = sys::fake::host(root.path());
+        let mib = |kib: &str| {
+            std::fs::write(root.path().join("proc/meminfo"), kib).unwrap();
+            BodyLimits::of_machine(&host).bytes >> 20
+        };
+        assert_eq!(mib("MemTotal:         524288 kB\nMemFree: 1 kB\n"), 96);
+        assert_eq!(mib("MemTotal:        1048576 kB\n"), 128);
+        assert_eq!(mib("MemTotal:       16777216 kB\n"), 288);
+        assert_eq!(mib("nonsense"), 96);
+    }
+}

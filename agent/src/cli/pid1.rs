@@ -8,10 +8,13 @@ use sys::Host;
 
 use super::run::{self, Setup};
 use crate::cmdline::Cmdline;
+use crate::command::Ending;
 use crate::config::{Config, Overrides};
 use crate::init::{self, Console, Identity, Machine};
+use crate::lockdown;
 use crate::logging::{self, Output};
 use crate::progress;
+use crate::rescue;
 
 /// Never returns, unless this turns out to be no ramdisk: then the managers come back, for an ordinary run.
 pub(super) fn run(host: &Host, managers: Vec<Box<dyn HardwareManager>>) -> Vec<Box<dyn HardwareManager>> {
@@ -55,6 +58,9 @@ fn agent(
     let leased_time_servers = network.interfaces().into_iter().flat_map(|up| up.ntp).collect();
     let setup =
         Setup { host: host.clone(), config, events, log, managers, leased_time_servers, keep_trying: true };
-    run::to_the_end(setup, std::future::pending())?;
-    Ok(())
+    match run::to_the_end(setup, std::future::pending)? {
+        None => Ok(()),
+        Some(Ending::Rescue) => rescue::stay(host, console, &network),
+        Some(Ending::Lockdown) => lockdown::stay(host, console),
+    }
 }

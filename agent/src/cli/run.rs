@@ -11,7 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Exit, Options};
+use crate::command::Ending;
 use crate::config::Config;
+use crate::lockdown;
 use crate::logging::{self, LogRing, Output};
 use crate::progress;
 use crate::startup::{self, Agent};
@@ -72,8 +74,17 @@ pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn Hardware
         leased_time_servers: Vec::new(),
         keep_trying: false,
     };
-    match to_the_end(setup, told_to_stop()) {
-        Ok(()) => Exit::Success,
+    match to_the_end(setup, told_to_stop) {
+        // As ironic-python-agent: its service manager sees the marker, and does not start it again.
+        Ok(None | Some(Ending::Rescue)) => Exit::Success,
+        // Going away would have a service manager start the agent anew.
+        Ok(Some(Ending::Lockdown)) => match stay_locked_down(host) {
+            Ok(()) => Exit::Success,
+            Err(error) => {
+                complain(&error);
+                Exit::Failure
+            }
+        },
         Err(error) => {
             complain(&error);
             Exit::Failure
@@ -81,8 +92,20 @@ pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn Hardware
     }
 }
 
-/// Runs the agent until it fails, or until `told_to_stop` ends.
-pub(super) fn to_the_end(setup: Setup, told_to_stop: impl Future<Output = ()>) -> Result<(), Ended> {
+/// Takes the network down and waits for a signal.
+fn stay_locked_down(host: &Host) -> Result<(), Ended> {
+    lockdown::disconnect(host);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Ended::Runtime)?;
+    runtime.block_on(told_to_stop());
+    Ok(())
+}
+
+/// Runs the agent until it fails, until a command ends its service (which then is returned), or until `told_to_stop` ends.
+pub(super) fn to_the_end<Told: Future<Output = ()>>(
+    setup: Setup,
+    told_to_stop: impl FnOnce() -> Told,
+) -> Result<Option<Ending>, Ended> {
     let Setup { host, config, events, log, mut managers, leased_time_servers, keep_trying } = setup;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -96,12 +119,12 @@ pub(super) fn to_the_end(setup: Setup, told_to_stop: impl Future<Output = ()>) -
     let ended = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let stopping = async {
-            told_to_stop.await;
+            told_to_stop().await;
             tracing::info!("stopping");
             stop.send_replace(true);
             tokio::time::sleep(STOP_PATIENCE).await;
         };
-        tokio::select! { ended = startup::run(agent, stopped) => ended, () = stopping => Ok(()) }
+        tokio::select! { ended = startup::run(agent, stopped) => ended, () = stopping => Ok(None) }
     });
     runtime.shutdown_timeout(Duration::from_secs(1)); // a command that runs is cut off: the process ends
     Ok(ended?)

@@ -1,6 +1,6 @@
 //! What commands ask of the one deployment of this boot: the seam to `hardware_managers`, and where tests stand in.
 
-use hardware_managers::InstallBootloader;
+use hardware_managers::{InstallBootc, InstallBootloader, NodeSource};
 use hwm::{Context, Error};
 use serde_json::Value;
 use wire::{ImageInfo, Secret};
@@ -11,6 +11,9 @@ use crate::config::Config;
 pub trait Deployment: Send + Sync {
     /// Takes the configuration as lookup left it.
     fn configure(&self, config: &Config);
+
+    /// Lets it ask for the node anew before it chooses a disk without hints.
+    fn refresh_nodes_by(&self, _source: NodeSource) {}
 
     /// Checks an image's description, without fetching or touching anything.
     fn check_image(&self, image: &ImageInfo) -> Result<(), Error>;
@@ -23,6 +26,9 @@ pub trait Deployment: Send + Sync {
         image: ImageInfo,
         configdrive: Option<Secret>,
     ) -> Result<String, Error>;
+
+    /// **Installs a bootable container to the disk that the node's hints name.** Returns the text for the wire.
+    fn install_bootc(&self, cx: &Context, request: &InstallBootc) -> Result<String, Error>;
 
     /// What `get_partition_uuids` answers; an empty object before anything was written.
     fn partition_uuids(&self) -> Value;
@@ -39,6 +45,10 @@ impl Deployment for hardware_managers::Deployment {
         self.configure(|settings| *settings = config.hardware_settings());
     }
 
+    fn refresh_nodes_by(&self, source: NodeSource) {
+        self.refresh_nodes_by(source);
+    }
+
     fn check_image(&self, image: &ImageInfo) -> Result<(), Error> {
         self.check_image(image)
     }
@@ -50,6 +60,10 @@ impl Deployment for hardware_managers::Deployment {
         configdrive: Option<Secret>,
     ) -> Result<String, Error> {
         self.prepare_image(cx, image, configdrive)
+    }
+
+    fn install_bootc(&self, cx: &Context, request: &InstallBootc) -> Result<String, Error> {
+        self.install_bootc(cx, request)
     }
 
     fn partition_uuids(&self) -> Value {

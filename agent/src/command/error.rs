@@ -5,79 +5,71 @@
 
 use wire::{CommandError, CommandStatus, StepKind};
 
-/// The error classes that commands of this agent can end with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // the variants are the class names of the wire
-pub enum ErrorClass {
-    InvalidContentError,
-    InvalidCommandError,
-    InvalidCommandParamsError,
-    RequestedObjectNotFoundError,
-    AgentIsBusy,
-    DeviceNotFound,
-    CommandExecutionError,
-    ImageDownloadError,
-    ImageChecksumError,
-    ImageWriteError,
-    InvalidImage,
-    SystemRebootError,
-    BlockDeviceError,
-    BlockDeviceEraseError,
-    ProtectedDeviceError,
-    HardwareManagerMethodNotFound,
-    HardwareManagerConfigurationError,
-    ContainerNotPermittedError,
-    VersionMismatch,
-    CleaningError,
-    DeploymentError,
-    ServicingError,
-    /// Makes a conductor believe the agent is too old for these parameters.
-    TypeError,
+/// Declares the classes and their rows in one place.
+macro_rules! classes {
+    ($( $name:ident $code:literal $message:literal; )*) => {
+        /// The error classes that commands of this agent can end with.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs)] // the variants are the class names of the wire
+        pub enum ErrorClass {
+            $( $name, )*
+            /// Makes a conductor believe the agent is too old for these parameters.
+            TypeError,
+        }
+
+        impl ErrorClass {
+            /// Every class.
+            pub const ALL: &[Self] = &[$( Self::$name, )* Self::TypeError];
+
+            /// Name, code and message. The message of `ProtectedDeviceError` is its details.
+            pub fn row(self) -> (&'static str, u16, &'static str) {
+                match self {
+                    $( Self::$name => (stringify!($name), $code, $message), )*
+                    Self::TypeError => ("TypeError", 500, "Command execution failed"),
+                }
+            }
+        }
+    };
+}
+
+classes! {
+    RESTError 500 "An error occurred";
+    InvalidContentError 400 "Invalid request body";
+    InvalidCommandError 400 "Invalid command";
+    InvalidCommandParamsError 400 "Invalid command parameters";
+    RequestedObjectNotFoundError 404 "Not found";
+    DeviceNotFound 404 "Error finding the disk or partition device to deploy the image onto";
+    CommandExecutionError 500 "Command execution failed";
+    AgentIsBusy 409 "Agent is busy";
+    ContainerNotPermittedError 500 "Container image not permitted";
+    ImageDownloadError 500 "Error downloading image";
+    ImageDownloadOutofSpaceError 500 "Error downloading image";
+    ImageDownloadFatalError 500 "Error downloading image";
+    ImageDownloadTimeoutError 408 "Image download timeout";
+    ImageChecksumError 500 "Error verifying image checksum";
+    ImageWriteError 500 "Error writing image to device";
+    SystemRebootError 500 "Error rebooting system";
+    BlockDeviceEraseError 500 "Error erasing block device";
+    BlockDeviceError 500 "Block device caused unknown error";
+    SoftwareRAIDError 500 "Software RAID caused unknown error";
+    VirtualMediaBootError 500 "Configuring agent from virtual media failed";
+    ExtensionError 500 "An error occurred";
+    UnknownNodeError 500 "Agent is not associated with an Ironic node";
+    HardwareManagerNotFound 500 "No valid HardwareManager found";
+    HardwareManagerMethodNotFound 500 "No HardwareManager found to handle method";
+    HardwareManagerConfigurationError 500 "Hardware manager configuration error";
+    IncompatibleHardwareMethodError 500 "HardwareManager method is not compatible with hardware";
+    VersionMismatch 409 "Hardware managers version mismatch, reload agent with correct version";
+    CleaningError 500 "Clean step failed";
+    DeploymentError 500 "Deploy step failed";
+    ServicingError 500 "Service step failed";
+    ProtectedDeviceError 500 "";
+    InvalidImage 500 "The provided image is not valid for use";
+    IncompatibleNumaFormatError 500 "Error in NUMA node data format";
+    ClockSyncError 500 "Error syncing system clock";
 }
 
 impl ErrorClass {
-    /// Name, code and message. The message of `ProtectedDeviceError` is its details.
-    pub fn row(self) -> (&'static str, u16, &'static str) {
-        use ErrorClass as C;
-        match self {
-            C::InvalidContentError => ("InvalidContentError", 400, "Invalid request body"),
-            C::InvalidCommandError => ("InvalidCommandError", 400, "Invalid command"),
-            C::InvalidCommandParamsError => ("InvalidCommandParamsError", 400, "Invalid command parameters"),
-            C::RequestedObjectNotFoundError => ("RequestedObjectNotFoundError", 404, "Not found"),
-            C::AgentIsBusy => ("AgentIsBusy", 409, "Agent is busy"),
-            C::DeviceNotFound => {
-                ("DeviceNotFound", 404, "Error finding the disk or partition device to deploy the image onto")
-            }
-            C::CommandExecutionError => ("CommandExecutionError", 500, "Command execution failed"),
-            C::ImageDownloadError => ("ImageDownloadError", 500, "Error downloading image"),
-            C::ImageChecksumError => ("ImageChecksumError", 500, "Error verifying image checksum"),
-            C::ImageWriteError => ("ImageWriteError", 500, "Error writing image to device"),
-            C::InvalidImage => ("InvalidImage", 500, "The provided image is not valid for use"),
-            C::SystemRebootError => ("SystemRebootError", 500, "Error rebooting system"),
-            C::BlockDeviceError => ("BlockDeviceError", 500, "Block device caused unknown error"),
-            C::BlockDeviceEraseError => ("BlockDeviceEraseError", 500, "Error erasing block device"),
-            C::HardwareManagerConfigurationError => {
-                ("HardwareManagerConfigurationError", 500, "Hardware manager configuration error")
-            }
-            C::ContainerNotPermittedError => {
-                ("ContainerNotPermittedError", 500, "Container image not permitted")
-            }
-            C::ProtectedDeviceError => ("ProtectedDeviceError", 500, ""),
-            C::HardwareManagerMethodNotFound => {
-                ("HardwareManagerMethodNotFound", 500, "No HardwareManager found to handle method")
-            }
-            C::VersionMismatch => (
-                "VersionMismatch",
-                409,
-                "Hardware managers version mismatch, reload agent with correct version",
-            ),
-            C::CleaningError => ("CleaningError", 500, "Clean step failed"),
-            C::DeploymentError => ("DeploymentError", 500, "Deploy step failed"),
-            C::ServicingError => ("ServicingError", 500, "Service step failed"),
-            C::TypeError => ("TypeError", 500, "Command execution failed"),
-        }
-    }
-
     /// Whether a synchronous command that fails so is answered with 400 and leaves no trace in the history.
     pub fn is_invalid_content(self) -> bool {
         matches!(

@@ -8,11 +8,13 @@ use events::{EventKind, Events};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio::task::JoinError;
-use wire::{CommandList, CommandRequest, CommandResult};
+use uuid::Uuid;
+use wire::CommandRequest;
 
 use super::error::{ErrorClass, Failure};
 use super::parse::{Command, Mode, Refusal, short_name};
-use super::record::{History, Outcome, ended};
+use super::record::{History, Outcome, Record};
+use crate::json::Pieces;
 
 /// Does what a command asks. Blocks; runs on a thread of its own.
 pub trait Handler: Send + Sync + 'static {
@@ -75,40 +77,37 @@ impl Executor {
         }))
     }
 
-    /// Runs a command. Returns when it is done (synchronous ones, and all with `wait`) or when it has begun. A caller that
-    /// goes away does not cancel it.
-    pub async fn execute(&self, request: CommandRequest, wait: bool) -> Result<CommandResult, Fault> {
-        let mut ended = self.0.ended.subscribe();
+    /// Runs a command. Returns when it is done (synchronous ones) or when it has begun. A caller that goes away does not
+    /// cancel it.
+    pub async fn begin(&self, request: CommandRequest) -> Result<Record, Fault> {
         let this = self.clone();
         // A task of its own: this future is dropped when the client disconnects.
-        let begun = tokio::spawn(async move { this.begin(request).await }).await;
-        let mut result = begun.map_err(|error| Fault::new(500, panic_text(error)))??;
-        while wait && !result.command_status.is_finished() {
-            if ended.changed().await.is_err() {
-                break;
-            }
-            result = self.find(&result.id.to_string()).unwrap_or(result);
-        }
-        Ok(result)
+        let begun = tokio::spawn(async move { this.admit_and_run(request).await }).await;
+        begun.map_err(|error| Fault::new(500, panic_text(error)))?
     }
 
-    /// Reads the whole history, without waiting for a running command.
-    pub fn with_list<T>(&self, read: impl FnOnce(&CommandList) -> T) -> T {
-        read(self.history().list())
+    /// The same command once it is finished.
+    pub async fn finished(&self, begun: Record) -> Record {
+        self.find_finished(begun.id, true).await.unwrap_or(begun)
     }
 
-    /// One result.
-    pub fn find(&self, id: &str) -> Option<CommandResult> {
+    /// The whole history as JSON, without waiting for a running command.
+    pub fn list(&self) -> Pieces {
+        self.history().to_json()
+    }
+
+    /// One command.
+    pub fn find(&self, id: Uuid) -> Option<Record> {
         self.history().find(id).cloned()
     }
 
-    /// One result, once it is finished if `wait` says so.
-    pub async fn find_finished(&self, id: &str, wait: bool) -> Option<CommandResult> {
+    /// One command, once it is finished if `wait` says so.
+    pub async fn find_finished(&self, id: Uuid, wait: bool) -> Option<Record> {
         let mut ended = self.0.ended.subscribe();
         loop {
-            let result = self.find(id)?;
-            if !wait || result.command_status.is_finished() || ended.changed().await.is_err() {
-                return Some(result);
+            let record = self.find(id)?;
+            if !wait || record.status.is_finished() || ended.changed().await.is_err() {
+                return Some(record);
             }
         }
     }
@@ -118,7 +117,7 @@ impl Executor {
         self.0.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn begin(self, request: CommandRequest) -> Result<CommandResult, Fault> {
+    async fn admit_and_run(self, request: CommandRequest) -> Result<Record, Fault> {
         let CommandRequest { name, params } = request;
         let _gate = self.0.gate.lock().await;
         let command = match self.admit(&name, params)? {
@@ -160,6 +159,7 @@ impl Executor {
             }
             Err(Refusal::UnknownCommand(command)) => Err(invalid(&format!("Unknown command: {command}"))),
             Err(Refusal::Invalid(failure)) => Err(Fault::new(400, failure.fault_text())),
+            Err(Refusal::BeforeItBegan(failure)) => Ok(Err((Mode::Sync, failure))),
             Err(Refusal::Arguments { mode: Mode::Sync, text }) => {
                 Ok(Err((Mode::Sync, Failure::new(ErrorClass::TypeError, text))))
             }
@@ -169,22 +169,22 @@ impl Executor {
         }
     }
 
-    fn fail_at_once(&self, name: &str, mode: Mode, failure: Failure) -> CommandResult {
+    fn fail_at_once(&self, name: &str, mode: Mode, failure: Failure) -> Record {
         tracing::warn!(command = name, error = %failure, "command refused");
         let recorded = match mode {
             Mode::Sync => name, // as ironic-python-agent: the full name on a failed synchronous command
             Mode::Async => short_name(name),
         };
-        let result = ended(uuid::Uuid::new_v4(), recorded, mode, Err(failure));
-        self.history().add(result.clone());
+        let record = Record::ended(Uuid::new_v4(), recorded, mode, Err(failure));
+        self.history().add(record.clone());
         if mode == Mode::Async {
             (self.0.on_async_end)();
         }
-        result
+        record
     }
 
-    async fn run_sync(&self, name: &str, command: Command) -> Result<CommandResult, Fault> {
-        let id = uuid::Uuid::new_v4();
+    async fn run_sync(&self, name: &str, command: Command) -> Result<Record, Fault> {
+        let id = Uuid::new_v4();
         let label = self.started(id, name, &command);
         let outcome = self.run_blocking(command).await;
         self.report(id, label, &outcome);
@@ -195,26 +195,26 @@ impl Executor {
             Err(_) => name,
             Ok(_) => short_name(name),
         };
-        let result = ended(id, recorded, Mode::Sync, outcome);
-        self.history().add(result.clone());
-        Ok(result)
+        let record = Record::ended(id, recorded, Mode::Sync, outcome);
+        self.history().add(record.clone());
+        Ok(record)
     }
 
-    fn run_async(&self, name: &str, command: Command) -> CommandResult {
+    fn run_async(&self, name: &str, command: Command) -> Record {
         let short = short_name(name).to_owned();
-        let entry = self.history().begin(&short);
-        let label = self.started(entry.id, name, &command);
-        let (this, id) = (self.clone(), entry.id);
+        let begun = Record::begun(&short);
+        self.history().add(begun.clone());
+        let label = self.started(begun.id, name, &command);
+        let (this, id) = (self.clone(), begun.id);
         // Ends with the command; its result goes to the history, so nobody has to join it.
         tokio::spawn(async move {
             let outcome = this.run_blocking(command).await;
             this.report(id, label, &outcome);
-            let result = ended(id, &short, Mode::Async, outcome);
-            this.history().finish(result);
+            this.history().finish(Record::ended(id, &short, Mode::Async, outcome));
             this.0.ended.send_modify(|count| *count = count.wrapping_add(1));
             (this.0.on_async_end)();
         });
-        entry
+        begun
     }
 
     async fn run_blocking(&self, command: Command) -> Result<Outcome, Failure> {
@@ -225,7 +225,7 @@ impl Executor {
         }
     }
 
-    fn started(&self, id: uuid::Uuid, name: &str, command: &Command) -> String {
+    fn started(&self, id: Uuid, name: &str, command: &Command) -> String {
         let label = match command.subject() {
             Some(subject) => format!("{name} {subject}"),
             None => name.to_owned(),
@@ -235,7 +235,7 @@ impl Executor {
         label
     }
 
-    fn report(&self, id: uuid::Uuid, name: String, outcome: &Result<Outcome, Failure>) {
+    fn report(&self, id: Uuid, name: String, outcome: &Result<Outcome, Failure>) {
         let message = outcome.as_ref().err().map(ToString::to_string);
         match &message {
             None => tracing::info!(command = name, %id, "command succeeded"),
@@ -260,7 +260,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
     use std::time::Duration;
-    use wire::CommandStatus;
+    use wire::{CommandList, CommandResult, CommandStatus};
 
     /// Async commands wait for word on a channel; sync ones answer at once, or as their kind asks.
     struct Scripted {
@@ -298,45 +298,47 @@ mod tests {
         (executor, release, forced)
     }
 
-    async fn run(executor: &Executor, name: &str, wait: bool) -> Result<CommandResult, Fault> {
+    async fn run(executor: &Executor, name: &str, wait: bool) -> Result<Record, Fault> {
         run_with(executor, name, json!({}), wait).await
     }
 
-    async fn run_with(
-        executor: &Executor,
-        name: &str,
-        params: Value,
-        wait: bool,
-    ) -> Result<CommandResult, Fault> {
+    async fn run_with(executor: &Executor, name: &str, params: Value, wait: bool) -> Result<Record, Fault> {
         let params = params.as_object().unwrap().clone();
-        executor.execute(CommandRequest { name: name.into(), params }, wait).await
+        let begun = executor.begin(CommandRequest { name: name.into(), params }).await?;
+        Ok(if wait { executor.finished(begun).await } else { begun })
+    }
+
+    fn list(executor: &Executor) -> Vec<CommandResult> {
+        serde_json::from_slice::<CommandList>(&executor.list().to_vec()).unwrap().commands
+    }
+
+    fn result(record: &Record) -> Option<Value> {
+        serde_json::from_slice::<CommandResult>(&record.json().to_vec()).unwrap().command_result
     }
 
     fn names(executor: &Executor) -> Vec<String> {
-        executor.with_list(|list| list.commands.iter().map(|c| c.command_name.clone()).collect())
+        list(executor).into_iter().map(|command| command.command_name).collect()
     }
 
     #[tokio::test]
     async fn a_running_command_makes_every_other_busy_but_lists_are_served() {
         let (executor, release, forced) = executor();
         let begun = run(&executor, "standby.power_off", false).await.unwrap();
-        assert_eq!(begun.command_status, CommandStatus::Running);
+        assert_eq!(begun.status, CommandStatus::Running);
         let busy = Fault::new(409, "Agent is busy: executing command power_off");
         for name in ["standby.sync", "log.collect_system_logs", "nosuch.x", "clean.nosuch"] {
-            assert_eq!(run(&executor, name, false).await, Err(busy.clone()), "{name}");
+            assert_eq!(run(&executor, name, false).await.unwrap_err(), busy, "{name}");
         }
         assert_eq!(run(&executor, "undotted", false).await.unwrap_err().status, 400);
         assert_eq!(names(&executor), ["power_off"]);
         assert_eq!(forced.load(Ordering::SeqCst), 0);
 
         release.send(Ok(Outcome::Text("bye".into()))).unwrap();
-        let done = executor.find_finished(&begun.id.to_string(), true).await.unwrap();
-        assert_eq!(done.command_status, CommandStatus::Succeeded);
-        assert_eq!(done.command_result, Some(json!({"result": "power_off: bye"})));
-        assert_eq!(
-            run(&executor, "standby.sync", false).await.unwrap().command_result,
-            Some(json!({"result": "flushed"}))
-        );
+        let done = executor.find_finished(begun.id, true).await.unwrap();
+        assert_eq!(done.status, CommandStatus::Succeeded);
+        assert_eq!(result(&done), Some(json!({"result": "power_off: bye"})));
+        let flushed = run(&executor, "standby.sync", false).await.unwrap();
+        assert_eq!(result(&flushed), Some(json!({"result": "flushed"})));
         assert_eq!(names(&executor), ["power_off", "sync"]);
         while forced.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
@@ -349,24 +351,24 @@ mod tests {
         let (executor, release, _) = executor();
         release.send(Err(Failure::new(ErrorClass::SystemRebootError, "no"))).unwrap();
         let failed = run(&executor, "standby.power_off", true).await.unwrap();
-        assert_eq!(failed.command_error.unwrap().kind, "SystemRebootError");
+        assert_eq!(failed.error.unwrap().kind, "SystemRebootError");
 
         let lost = run(&executor, "standby.run_image", true);
         assert!(tokio::time::timeout(Duration::from_millis(50), lost).await.is_err());
         release.send(Ok(Outcome::Nothing)).unwrap();
-        let id = executor.with_list(|list| list.commands.last().unwrap().id.to_string());
-        let result = executor.find_finished(&id, true).await.unwrap();
-        assert_eq!(result.command_status, CommandStatus::Succeeded);
+        let id = list(&executor).last().unwrap().id;
+        let result = executor.find_finished(id, true).await.unwrap();
+        assert_eq!(result.status, CommandStatus::Succeeded);
     }
 
     #[tokio::test]
     async fn a_panic_fails_its_command_and_the_agent_goes_on() {
         let (executor, _release, _) = executor();
         let result = run(&executor, "poll.get_hardware_info", true).await.unwrap();
-        let error = result.command_error.unwrap();
+        let error = result.error.unwrap();
         assert_eq!((error.kind.as_str(), error.code), ("CommandExecutionError", 500));
         assert!(error.details.contains("disk on fire"), "{}", error.details);
-        assert_eq!(result.command_name, "poll.get_hardware_info");
+        assert_eq!(result.name, "poll.get_hardware_info");
         assert!(run(&executor, "standby.sync", false).await.is_ok());
     }
 
@@ -383,9 +385,9 @@ mod tests {
 
         assert!(run(&executor, "log.collect_system_logs", false).await.is_ok());
         let bad = run_with(&executor, "standby.sync", json!({"x": 1}), false).await.unwrap();
-        assert_eq!(bad.command_error.unwrap().kind, "TypeError");
+        assert_eq!(bad.error.unwrap().kind, "TypeError");
         let bad = run_with(&executor, "standby.power_off", json!({"x": 1}), false).await.unwrap();
-        assert_eq!(bad.command_error.unwrap().kind, "CommandExecutionError");
+        assert_eq!(bad.error.unwrap().kind, "CommandExecutionError");
         assert_eq!(names(&executor), ["log.collect_system_logs", "standby.sync", "power_off"]);
         assert_eq!(forced.load(Ordering::SeqCst), 1);
     }

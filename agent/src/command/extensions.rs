@@ -4,12 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hwm::{Context, Registry};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::deployment::Deployment;
+use super::ending::Ending;
 use super::error::{ErrorClass, Failure};
 use super::executor::Handler;
 use super::parse::Command;
 use super::record::Outcome;
+use crate::clock::Timekeeper;
 use crate::logging::LogRing;
 
 /// What commands work with.
@@ -24,6 +27,10 @@ pub struct Machine {
     pub ramdisk: bool,
     /// The agent's own log.
     pub log: LogRing,
+    /// Sets the clock right before the machine goes away.
+    pub clock: Timekeeper,
+    /// Where commands say that the agent has to stop serving once their reply went out.
+    pub ending: watch::Sender<Option<Ending>>,
 }
 
 /// The real handler. One file per extension holds its methods.
@@ -56,6 +63,8 @@ impl Extensions {
         if uuid.is_none() {
             return Err(Failure::new(ErrorClass::InvalidCommandParamsError, "the node has no uuid"));
         }
+        let mut node = node;
+        forget_config_drive(&mut node);
         let mut current = self.lock();
         *current = current.with_node(node);
         Ok(current.clone())
@@ -64,6 +73,15 @@ impl Extensions {
     fn lock(&self) -> MutexGuard<'_, Context> {
         // Replaced in one assignment: valid whatever happened under the lock.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// In `execute_deploy_step` alone the node holds the whole config drive, tens of megabytes of it, which is written from the
+/// step's arguments. Everywhere else it is masked, so nothing can rely on it.
+fn forget_config_drive(node: &mut Value) {
+    match node.pointer_mut("/instance_info/configdrive") {
+        Some(drive @ (Value::String(_) | Value::Object(_))) => *drive = Value::from(wire::MASK),
+        _ => {}
     }
 }
 
@@ -78,6 +96,10 @@ impl Handler for Extensions {
     fn run(&self, command: Command) -> Result<Outcome, Failure> {
         match command {
             Command::PrepareImage { image_info, configdrive } => self.prepare_image(*image_info, configdrive),
+            Command::ExecuteBootcInstall(request) => {
+                let text = self.machine.deployment.install_bootc(&self.context(), &request)?;
+                Ok(Outcome::Text(text))
+            }
             Command::RunImage => self.power(sys::Power::Reboot),
             Command::PowerOff => self.power(sys::Power::Off),
             Command::Sync => self.sync(),
@@ -88,6 +110,8 @@ impl Handler for Extensions {
             }
             Command::GetSteps { kind, node } => self.get_steps(kind, node),
             Command::ExecuteStep(call) => self.execute_step(*call),
+            Command::FinalizeRescue { password, hashed } => self.finalize_rescue(&password, hashed),
+            Command::StartFlow(flow) => self.start_flow(flow),
             Command::CollectSystemLogs => self.collect_system_logs(),
             Command::GetHardwareInfo => {
                 let inventory = self.machine.registry.inventory(&self.context())?;
@@ -95,6 +119,34 @@ impl Handler for Extensions {
                     .map(Outcome::Json)
                     .map_err(|error| Failure::new(ErrorClass::CommandExecutionError, error.to_string()))
             }
+            Command::SetNodeInfo => Err(Failure::new(
+                ErrorClass::InvalidCommandError,
+                "Node lookup data can only be set when the Ironic Python Agent is running in standalone mode.",
+            )),
+            Command::Lockdown => {
+                self.machine.ending.send_replace(Some(Ending::Lockdown));
+                Ok(Outcome::Nothing)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_config_drive_of_a_node_is_not_kept() {
+        for drive in [json!("H4sI"), json!({"meta_data": {}})] {
+            let mut node = json!({"uuid": "u", "instance_info": {"configdrive": drive, "image_source": "x"}});
+            forget_config_drive(&mut node);
+            assert_eq!(node["instance_info"], json!({"configdrive": "******", "image_source": "x"}));
+        }
+        for node in [json!({"uuid": "u"}), json!({"instance_info": {"configdrive": null}}), json!(7)] {
+            let mut same = node.clone();
+            forget_config_drive(&mut same);
+            assert_eq!(same, node);
         }
     }
 }

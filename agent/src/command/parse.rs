@@ -3,12 +3,14 @@
 //! The order of the checks is observable (agent protocol page, 1.7): name without a dot, unknown extension, unknown command,
 //! parameters. Keys that carry whole objects (`node`, `step`) stay generic JSON: new fields appear in them over time.
 
-use hardware_managers::InstallBootloader;
+use hardware_managers::{InstallBootc, InstallBootloader};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use wire::{ImageInfo, Secret, StepKind};
 
 use super::error::{ErrorClass, Failure};
+use super::flow::{self, Flow};
+use super::parameters::Params;
 
 /// A command with its parameters.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub enum Command {
         /// URL, or base64 of a gzipped ISO image.
         configdrive: Option<Secret>,
     },
+    /// `standby.execute_bootc_install`: **installs a bootable container to a disk.**
+    ExecuteBootcInstall(Box<InstallBootc>),
     /// `standby.run_image`: reboots the machine.
     RunImage,
     /// `standby.power_off`.
@@ -39,10 +43,23 @@ pub enum Command {
     },
     /// `clean.execute_clean_step` and its sisters. **Steps may destroy what is on disks.**
     ExecuteStep(Box<ExecuteStep>),
+    /// `rescue.finalize_rescue`: sets the password of the user `rescue`; the agent serves no more after the reply.
+    FinalizeRescue {
+        /// The password, or its crypt(3) hash.
+        password: Secret,
+        /// Whether it is a hash.
+        hashed: bool,
+    },
+    /// `flow.start_flow`: other commands, one after the other.
+    StartFlow(Flow),
     /// `log.collect_system_logs`.
     CollectSystemLogs,
     /// `poll.get_hardware_info`.
     GetHardwareInfo,
+    /// `poll.set_node_info`: refused, for there is no standalone mode.
+    SetNodeInfo,
+    /// `system.lockdown`: after the reply, no API, no heartbeats, **no network**, until the machine is power-cycled.
+    Lockdown,
 }
 
 /// The parameters of `execute_*_step`.
@@ -82,6 +99,8 @@ pub enum Refusal {
     UnknownCommand(String),
     /// The parameters are of the wrong shape: answered with 400.
     Invalid(Failure),
+    /// A check before the command began failed for another reason: answered with a failed result that has the full name.
+    BeforeItBegan(Failure),
     /// A parameter is missing or unexpected: answered with a failed result.
     Arguments {
         /// How the command would have run.
@@ -91,19 +110,47 @@ pub enum Refusal {
     },
 }
 
-/// The extensions of the protocol. Some have no command in this agent yet.
-const EXTENSIONS: [&str; 10] =
-    ["standby", "clean", "deploy", "flow", "image", "log", "rescue", "poll", "service", "system"];
+/// Every command of the protocol, by extension.
+const EXTENSIONS: [(&str, &[&str]); 10] = [
+    (
+        "standby",
+        &["prepare_image", "execute_bootc_install", "run_image", "power_off", "sync", "get_partition_uuids"],
+    ),
+    ("clean", &["get_clean_steps", "execute_clean_step"]),
+    ("deploy", &["get_deploy_steps", "execute_deploy_step"]),
+    ("flow", &["start_flow"]),
+    ("image", &["install_bootloader"]),
+    ("log", &["collect_system_logs"]),
+    ("rescue", &["finalize_rescue"]),
+    ("poll", &["get_hardware_info", "set_node_info"]),
+    ("service", &["get_service_steps", "execute_service_step"]),
+    ("system", &["lockdown"]),
+];
+
+/// The extension and the command of a name, as far as there are such.
+pub(super) fn known(name: &str) -> Result<(&str, &str), Refusal> {
+    let (extension, command) = name.split_once('.').ok_or(Refusal::Undotted)?;
+    let row = EXTENSIONS.iter().find(|(known, _)| *known == extension);
+    let (_, commands) = row.ok_or_else(|| Refusal::UnknownExtension(extension.into()))?;
+    if !commands.contains(&command) {
+        return Err(Refusal::UnknownCommand(command.into()));
+    }
+    Ok((extension, command))
+}
 
 impl Command {
+    /// The full names of all commands.
+    pub fn names() -> impl Iterator<Item = String> {
+        EXTENSIONS.iter().flat_map(|(extension, commands)| {
+            commands.iter().map(move |command| format!("{extension}.{command}"))
+        })
+    }
+
     /// Makes a command of a request.
     pub fn parse(name: &str, params: Map<String, Value>) -> Result<Self, Refusal> {
-        let (extension, command) = name.split_once('.').ok_or(Refusal::Undotted)?;
-        if !EXTENSIONS.contains(&extension) {
-            return Err(Refusal::UnknownExtension(extension.into()));
-        }
-        match (extension, command) {
+        match known(name)? {
             ("standby", "prepare_image") => prepare_image(params),
+            ("standby", "execute_bootc_install") => execute_bootc_install(params),
             ("standby", "run_image") => bare(Mode::Async, params, Command::RunImage),
             ("standby", "power_off") => bare(Mode::Async, params, Command::PowerOff),
             ("standby", "sync") => bare(Mode::Sync, params, Command::Sync),
@@ -115,9 +162,13 @@ impl Command {
             ("clean", "execute_clean_step") => execute_step(StepKind::Clean, params),
             ("deploy", "execute_deploy_step") => execute_step(StepKind::Deploy, params),
             ("service", "execute_service_step") => execute_step(StepKind::Service, params),
+            ("rescue", "finalize_rescue") => finalize_rescue(params),
+            ("flow", "start_flow") => flow::parse(params).map(Command::StartFlow),
             ("log", "collect_system_logs") => bare(Mode::Sync, params, Command::CollectSystemLogs),
             ("poll", "get_hardware_info") => bare(Mode::Sync, params, Command::GetHardwareInfo),
-            _ => Err(Refusal::UnknownCommand(command.into())),
+            ("poll", "set_node_info") => set_node_info(params),
+            ("system", "lockdown") => bare(Mode::Sync, params, Command::Lockdown),
+            (_, command) => Err(Refusal::UnknownCommand(command.into())),
         }
     }
 
@@ -125,15 +176,20 @@ impl Command {
     pub fn mode(&self) -> Mode {
         match self {
             Command::PrepareImage { .. }
+            | Command::ExecuteBootcInstall(_)
             | Command::RunImage
             | Command::PowerOff
             | Command::InstallBootloader(_)
-            | Command::ExecuteStep(_) => Mode::Async,
+            | Command::ExecuteStep(_)
+            | Command::StartFlow(_) => Mode::Async,
             Command::Sync
             | Command::GetPartitionUuids
             | Command::GetSteps { .. }
+            | Command::FinalizeRescue { .. }
             | Command::CollectSystemLogs
-            | Command::GetHardwareInfo => Mode::Sync,
+            | Command::GetHardwareInfo
+            | Command::SetNodeInfo
+            | Command::Lockdown => Mode::Sync,
         }
     }
 
@@ -142,14 +198,19 @@ impl Command {
         match self {
             Command::ExecuteStep(call) => call.step.get("step").and_then(Value::as_str),
             Command::PrepareImage { image_info, .. } => Some(&image_info.id),
-            Command::RunImage
+            Command::ExecuteBootcInstall(_)
+            | Command::RunImage
             | Command::PowerOff
             | Command::Sync
             | Command::GetPartitionUuids
             | Command::InstallBootloader(_)
             | Command::GetSteps { .. }
+            | Command::FinalizeRescue { .. }
+            | Command::StartFlow(_)
             | Command::CollectSystemLogs
-            | Command::GetHardwareInfo => None,
+            | Command::GetHardwareInfo
+            | Command::SetNodeInfo
+            | Command::Lockdown => None,
         }
     }
 }
@@ -160,11 +221,11 @@ pub fn short_name(name: &str) -> &str {
 }
 
 fn bare(mode: Mode, params: Map<String, Value>, command: Command) -> Result<Command, Refusal> {
-    Params { mode, map: params }.end().map(|()| command)
+    Params::new(mode, params).end().map(|()| command)
 }
 
 fn prepare_image(params: Map<String, Value>) -> Result<Command, Refusal> {
-    let mut params = Params { mode: Mode::Async, map: params };
+    let mut params = Params::new(Mode::Async, params);
     let image_info = params.required("image_info")?;
     let configdrive = params.optional("configdrive")?;
     params.end()?;
@@ -173,12 +234,25 @@ fn prepare_image(params: Map<String, Value>) -> Result<Command, Refusal> {
     Ok(Command::PrepareImage { image_info: Box::new(image_info), configdrive })
 }
 
-fn invalid(details: impl Into<String>) -> Refusal {
+fn execute_bootc_install(params: Map<String, Value>) -> Result<Command, Refusal> {
+    let mut params = Params::new(Mode::Async, params);
+    let image_source = params.required("image_source")?;
+    let request = InstallBootc {
+        image_source: params.typed("image_source", image_source)?,
+        instance_info: params.optional::<Map<String, Value>>("instance_info")?.unwrap_or_default(),
+        pull_secret: params.optional("pull_secret")?,
+        configdrive: params.optional("configdrive")?,
+    };
+    params.end()?;
+    Ok(Command::ExecuteBootcInstall(Box::new(request)))
+}
+
+pub(super) fn invalid(details: impl Into<String>) -> Refusal {
     Refusal::Invalid(Failure::new(ErrorClass::InvalidCommandParamsError, details))
 }
 
 fn install_bootloader(params: Map<String, Value>) -> Result<Command, Refusal> {
-    let mut params = Params { mode: Mode::Async, map: params };
+    let mut params = Params::new(Mode::Async, params);
     let root_uuid = params.required("root_uuid")?;
     let request = InstallBootloader {
         root_uuid: params.typed("root_uuid", root_uuid)?,
@@ -192,7 +266,7 @@ fn install_bootloader(params: Map<String, Value>) -> Result<Command, Refusal> {
 }
 
 fn get_steps(kind: StepKind, params: Map<String, Value>) -> Result<Command, Refusal> {
-    let mut params = Params { mode: Mode::Sync, map: params };
+    let mut params = Params::new(Mode::Sync, params);
     let node = params.required("node")?;
     params.required("ports")?; // no manager asks for them while listing
     params.end()?;
@@ -200,49 +274,30 @@ fn get_steps(kind: StepKind, params: Map<String, Value>) -> Result<Command, Refu
 }
 
 fn execute_step(kind: StepKind, params: Map<String, Value>) -> Result<Command, Refusal> {
-    let mut params = Params { mode: Mode::Async, map: params };
+    let mut params = Params::new(Mode::Async, params);
     let call = ExecuteStep {
         kind,
         step: params.required("step")?,
         node: params.required("node")?,
         ports: params.required("ports")?,
-        version: params.map.shift_remove(&format!("{}_version", kind.name())).unwrap_or(Value::Null),
-        extra: params.map,
+        version: params.take(&format!("{}_version", kind.name())).unwrap_or(Value::Null),
+        extra: params.rest(),
     };
     Ok(Command::ExecuteStep(Box::new(call)))
 }
 
-/// Parameters, taken out one by one; what is left at the end was not expected.
-struct Params {
-    mode: Mode,
-    map: Map<String, Value>,
+fn finalize_rescue(params: Map<String, Value>) -> Result<Command, Refusal> {
+    let mut params = Params::new(Mode::Sync, params);
+    let password = params.optional("rescue_password")?.unwrap_or_else(|| Secret::new(""));
+    let hashed = params.optional("hashed")?.unwrap_or(false);
+    params.end()?;
+    Ok(Command::FinalizeRescue { password, hashed })
 }
 
-impl Params {
-    fn wrong(&self, text: String) -> Refusal {
-        Refusal::Arguments { mode: self.mode, text }
-    }
-
-    fn required(&mut self, key: &str) -> Result<Value, Refusal> {
-        self.map.shift_remove(key).ok_or_else(|| self.wrong(format!("missing parameter '{key}'")))
-    }
-
-    /// Absent and null are the same.
-    fn optional<T: for<'de> Deserialize<'de>>(&mut self, key: &str) -> Result<Option<T>, Refusal> {
-        let value = self.map.shift_remove(key).unwrap_or(Value::Null);
-        self.typed(key, value)
-    }
-
-    fn typed<T: for<'de> Deserialize<'de>>(&self, key: &str, value: Value) -> Result<T, Refusal> {
-        serde_json::from_value(value).map_err(|error| self.wrong(format!("parameter '{key}': {error}")))
-    }
-
-    fn end(&self) -> Result<(), Refusal> {
-        match self.map.keys().next() {
-            Some(key) => Err(self.wrong(format!("unexpected parameter '{key}'"))),
-            None => Ok(()),
-        }
-    }
+fn set_node_info(params: Map<String, Value>) -> Result<Command, Refusal> {
+    let mut params = Params::new(Mode::Sync, params);
+    params.take("node_info");
+    params.end().map(|()| Command::SetNodeInfo)
 }
 
 #[cfg(test)]
@@ -267,8 +322,8 @@ mod tests {
             Refusal::UnknownCommand("thing.more".into())
         );
         assert_eq!(
-            parse("rescue.finalize_rescue", json!({})).unwrap_err(),
-            Refusal::UnknownCommand("finalize_rescue".into())
+            parse("iscsi.start_iscsi_target", json!({})).unwrap_err(),
+            Refusal::UnknownExtension("iscsi".into())
         );
     }
 
@@ -341,14 +396,12 @@ mod tests {
         fn no_request_whatever_makes_parsing_panic(
             name in prop_oneof![
                 any::<String>(),
-                Just("standby.prepare_image".to_owned()),
-                Just("image.install_bootloader".to_owned()),
-                Just("deploy.execute_deploy_step".to_owned()),
-                Just("clean.get_clean_steps".to_owned()),
+                prop::sample::select(Command::names().collect::<Vec<_>>()),
             ],
             values in prop::collection::vec((
                 prop::sample::select(vec!["image_info", "configdrive", "step", "node", "ports", "root_uuid",
-                    "target_boot_mode", "deploy_version", "other"]),
+                    "target_boot_mode", "deploy_version", "flow", "rescue_password", "hashed", "node_info",
+                    "image_source", "instance_info", "pull_secret", "other"]),
                 any_json(),
             ), 0..6),
         ) {

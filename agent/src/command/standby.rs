@@ -44,6 +44,7 @@ impl Extensions {
             Power::Reboot => "reboot",
         };
         context.events.emit(EventKind::PhaseStarted { phase: Phase::Finish, subject: word.into() });
+        self.set_clocks()?;
         self.flush(&context);
         std::thread::sleep(REPLY_GRACE);
         tracing::info!(action = word, "the machine goes away now");

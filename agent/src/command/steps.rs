@@ -8,6 +8,7 @@ use super::error::{ErrorClass, Failure};
 use super::extensions::Extensions;
 use super::parse::ExecuteStep;
 use super::record::Outcome;
+use crate::json::Pieces;
 
 impl Extensions {
     pub(super) fn get_steps(&self, kind: StepKind, node: Value) -> Result<Outcome, Failure> {
@@ -20,21 +21,21 @@ impl Extensions {
     }
 
     pub(super) fn execute_step(&self, call: ExecuteStep) -> Result<Outcome, Failure> {
-        let ExecuteStep { kind, step, node, ports, version, extra } = call;
+        let ExecuteStep { kind, mut step, node, ports, version, extra } = call;
         let context = self.remember(node)?;
         self.check_versions(&version)?;
         let Some(name) = step.get("step").and_then(Value::as_str).filter(|name| !name.is_empty()) else {
             return Err(Failure::new(ErrorClass::CommandExecutionError, "the step has no name in `step`"));
         };
-        let arguments = arguments(extra, step.get("args"))?;
-        let call = StepCall { kind, step: name.to_owned(), arguments, ports };
+        let name = name.to_owned();
+        // Written before the arguments are taken out: a config drive among them is moved, not copied.
+        let echo = Pieces::of(&step);
+        let arguments = arguments(extra, step.get_mut("args").map(Value::take))?;
+        drop(step);
+        let call = StepCall { kind, step: name, arguments, ports };
         let result = self.machine.registry.run_step(&call, &context);
-        let value = result.map_err(|error| Failure::of_step(kind, name, &error))?;
-        // The whole step goes back: without the echo the conductor waits for ever.
-        Ok(Outcome::Json(json!({
-            format!("{}_result", kind.name()): value,
-            format!("{}_step", kind.name()): step,
-        })))
+        let result = result.map_err(|error| Failure::of_step(kind, &call.step, &error))?;
+        Ok(Outcome::Step { kind, result, step: echo })
     }
 
     /// Compares whole maps; null is a first run.
@@ -55,11 +56,11 @@ impl Extensions {
 }
 
 /// The call's extra parameters, overlaid by the step's own arguments.
-fn arguments(extra: Map<String, Value>, args: Option<&Value>) -> Result<Map<String, Value>, Failure> {
+fn arguments(extra: Map<String, Value>, args: Option<Value>) -> Result<Map<String, Value>, Failure> {
     let mut merged = extra;
     match args {
         None | Some(Value::Null) => {}
-        Some(Value::Object(args)) => merged.extend(args.iter().map(|(k, v)| (k.clone(), v.clone()))),
+        Some(Value::Object(args)) => merged.extend(args),
         Some(_) => {
             let details = "the step's `args` must be an object";
             return Err(Failure::new(ErrorClass::InvalidCommandParamsError, details));

@@ -360,10 +360,10 @@ mod tests {
         };
         let golden = |minor| serde_json::to_string(&heartbeater.body(Microversion::new(1, minor))).unwrap();
         assert_eq!(golden(31), r#"{"callback_url":"https://192.0.2.7:9999"}"#);
-        assert_eq!(golden(36), r#"{"callback_url":"https://192.0.2.7:9999","agent_version":"12.0.0"}"#);
+        assert_eq!(golden(36), r#"{"callback_url":"https://192.0.2.7:9999","agent_version":"13.0.0"}"#);
         assert_eq!(
             golden(68),
-            r#"{"callback_url":"https://192.0.2.7:9999","agent_token":"t","agent_version":"12.0.0","agent_verify_ca":"PEM"}"#
+            r#"{"callback_url":"https://192.0.2.7:9999","agent_token":"t","agent_version":"13.0.0","agent_verify_ca":"PEM"}"#
         );
     }
 }

@@ -7,6 +7,7 @@ mod error;
 mod heartbeat;
 mod lookup;
 mod random;
+mod refresh;
 mod transport;
 mod waiting;
 
@@ -15,4 +16,5 @@ pub use client::{Client, ClientSettings, Reply};
 pub use error::Error;
 pub use heartbeat::{Heartbeater, Sender, Trigger, run as run_heartbeats};
 pub use lookup::{LookupLimits, lookup};
+pub use refresh::node_source;
 pub use transport::http_client;

@@ -12,11 +12,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use events::Events;
-use ferric_agent::command::Deployment;
+use ferric_agent::command::{Deployment, Ending};
 use ferric_agent::config::{Config, Overrides};
 use ferric_agent::logging::LogRing;
 use ferric_agent::startup::{self, Agent};
-use hardware_managers::InstallBootloader;
+use hardware_managers::{InstallBootc, InstallBootloader};
 use hwm::{Answer, Context, Error, HardwareManager, StepCall, Support};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
@@ -152,6 +152,11 @@ impl Deployment for FakeDeployment {
         Ok(format!("image ({}) written to device /dev/fake root_uuid=0x1a2b3c4d", image.id))
     }
 
+    fn install_bootc(&self, _: &Context, request: &InstallBootc) -> Result<String, Error> {
+        self.asked.lock().unwrap().push(format!("bootc {}", request.image_source));
+        Err(Error::Execution { message: "no podman".into() })
+    }
+
     fn partition_uuids(&self) -> Value {
         json!({"root uuid": "0x1a2b3c4d"})
     }
@@ -227,8 +232,8 @@ pub struct RunningAgent {
     pub events: Events,
     pub release: mpsc::SyncSender<Result<(), Error>>,
     pub stop: watch::Sender<bool>,
-    pub ended: tokio::task::JoinHandle<Result<(), startup::Error>>,
-    _root: tempfile::TempDir,
+    pub ended: tokio::task::JoinHandle<Result<Option<Ending>, startup::Error>>,
+    pub root: tempfile::TempDir,
 }
 
 impl RunningAgent {
@@ -239,7 +244,18 @@ impl RunningAgent {
 
     /// The same with further options, which beat the usual ones.
     pub fn start_with(conductor: &Conductor, ramdisk: bool, options: &[(&str, &str)]) -> Self {
+        Self::start_in(conductor, ramdisk, options, |_| {})
+    }
+
+    /// The same with more files below the root.
+    pub fn start_in(
+        conductor: &Conductor,
+        ramdisk: bool,
+        options: &[(&str, &str)],
+        more: impl FnOnce(&std::path::Path),
+    ) -> Self {
         let root = tempfile::tempdir().unwrap();
+        more(root.path());
         let proc = root.path().join("proc");
         std::fs::create_dir_all(proc.join("sys/kernel")).unwrap();
         let mounts = match ramdisk {
@@ -281,14 +297,20 @@ impl RunningAgent {
         };
         let (stop, stopped) = watch::channel(false);
         let ended = tokio::spawn(startup::run(agent, stopped));
-        Self { deployment, kernel, events, release, stop, ended, _root: root }
+        Self { deployment, kernel, events, release, stop, ended, root }
     }
 
     /// Stops the agent and checks that it ends in order.
     pub async fn finish(self) {
         self.stop.send_replace(true);
+        assert_eq!(self.ended().await, None);
+    }
+
+    /// Waits until the agent has ended by itself, and returns by which command.
+    pub async fn ended(self) -> Option<Ending> {
+        let _root = self.root;
         let ended = tokio::time::timeout(Duration::from_secs(20), self.ended).await;
-        ended.expect("the agent does not stop").expect("the agent panicked").expect("the agent failed");
+        ended.expect("the agent does not stop").expect("the agent panicked").expect("the agent failed")
     }
 }
 

@@ -16,6 +16,15 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Tries to have the table read while somebody still holds the disk, a tenth of a second apart.
 const REREAD_ATTEMPTS: u32 = 20;
 
+/// As [`show_partitions`], and leaves a disk alone whose partitions are all shown where `table` has them: reading the table
+/// again would take every node away for a moment.
+pub fn ensure_partitions(host: &Host, device: &str, table: &Table) -> Result<(), Error> {
+    match first_missing(host, device, table) {
+        None => Ok(()),
+        Some(_) => show_partitions(host, device, table),
+    }
+}
+
 /// Makes the kernel read the partition table of a disk (`/dev/sda`) again and waits until every partition of `table` is
 /// there, with a device node. Partitions that the kernel does not find, for it may know no such tables, it is told one by
 /// one. The disk itself is not written.

@@ -72,6 +72,8 @@ pub enum Call {
     SetImmutable(PathBuf, bool),
     SetHostname(String),
     SetClock(SystemTime),
+    SetHardwareClock,
+    SetLinkDown(String),
 }
 
 /// Plays a management controller.
@@ -179,6 +181,14 @@ impl Kernel for RecordingKernel {
     fn set_clock(&self, time: SystemTime) -> io::Result<()> {
         self.record(Call::SetClock(time))?;
         self.clock_fails.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    fn set_hardware_clock(&self, _: SystemTime) -> io::Result<()> {
+        self.record(Call::SetHardwareClock)
+    }
+
+    fn set_link_down(&self, interface: &str) -> io::Result<()> {
+        self.record(Call::SetLinkDown(interface.into()))
     }
 
     fn interface_addresses(&self) -> io::Result<Vec<(String, IpAddr)>> {

@@ -112,6 +112,10 @@ pub trait Kernel: Send + Sync {
     fn set_hostname(&self, name: &str) -> io::Result<()>;
     /// **Sets the system's clock.** Refused (`PermissionDenied`) unless this is the first process of a ramdisk.
     fn set_clock(&self, time: SystemTime) -> io::Result<()>;
+    /// **Sets the machine's hardware clock**, in UTC as every Linux since long expects it.
+    fn set_hardware_clock(&self, time: SystemTime) -> io::Result<()>;
+    /// **Takes a network interface down**: its addresses stop answering.
+    fn set_link_down(&self, interface: &str) -> io::Result<()>;
     /// Every IP address of every network interface, as (interface, address), in the kernel's order.
     fn interface_addresses(&self) -> io::Result<Vec<(String, IpAddr)>>;
     /// The hardware address that an interface's maker gave it; an error or all zeroes where the driver does not say.

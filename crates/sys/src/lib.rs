@@ -25,6 +25,7 @@ pub mod net;
 mod nvme;
 mod partition;
 pub mod pid1;
+mod rtc;
 mod runner;
 
 pub use ata::{ATA_SECTOR, AtaCommand, AtaTransfer};

@@ -140,6 +140,15 @@ impl Kernel for LinuxKernel {
         Ok(nix::time::clock_settime(clock, nix::sys::time::TimeSpec::from_duration(since))?)
     }
 
+    fn set_hardware_clock(&self, time: SystemTime) -> io::Result<()> {
+        may_govern(crate::pid1::is_first_process(), crate::pid1::root_is_in_memory())?;
+        crate::rtc::set(Path::new("/dev/rtc0"), time)
+    }
+
+    fn set_link_down(&self, interface: &str) -> io::Result<()> {
+        crate::net::route::set_down(crate::net::route::interface_index(interface)?)
+    }
+
     fn interface_addresses(&self) -> io::Result<Vec<(String, IpAddr)>> {
         interfaces::addresses()
     }

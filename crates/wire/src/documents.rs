@@ -54,6 +54,9 @@ pub struct RootDocument {
     pub versions: Vec<VersionDocument>,
     /// The same entry.
     pub default_version: VersionDocument,
+    /// Ferric's own version, where a stranger ignores it: conductors never read this document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ferric_version: Option<String>,
 }
 
 impl RootDocument {
@@ -65,7 +68,13 @@ impl RootDocument {
             description: "Ironic Python Agent is a provisioning agent for OpenStack Ironic".into(),
             versions: vec![version.clone()],
             default_version: version,
+            ferric_version: None,
         }
+    }
+
+    /// The same, telling Ferric's own version.
+    pub fn of_ferric(self, version: &str) -> Self {
+        Self { ferric_version: Some(version.into()), ..self }
     }
 }
 
@@ -123,7 +132,4 @@ pub struct AgentStatus {
     pub started_at: Option<f64>,
     /// The same text as `agent_version` in heartbeats.
     pub version: String,
-    /// Ferric's own version: beside the protocol's, where a stranger ignores it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ferric_version: Option<String>,
 }

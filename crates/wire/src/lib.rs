@@ -38,4 +38,4 @@ pub use version::Microversion;
 ///
 /// Ironic compares it with nothing today, but older conductors parse it as a dotted number, so Ferric's own name and
 /// version can not stand here.
-pub const AGENT_PROTOCOL_VERSION: &str = "12.0.0";
+pub const AGENT_PROTOCOL_VERSION: &str = "13.0.0";

@@ -98,6 +98,7 @@ const TABLE: &[(&str, Rewrite, Keys)] = &[
     ("result_version_mismatch", rewrite::<CommandResult>, Keys::Ordered),
     ("result_write_image", rewrite::<CommandResult>, Keys::Ordered),
     ("root_document", rewrite::<RootDocument>, Keys::Ordered),
+    ("root_document_of_ferric", rewrite::<RootDocument>, Keys::Ordered),
     ("status", rewrite::<AgentStatus>, Keys::Ordered),
     ("status_before_start", rewrite::<AgentStatus>, Keys::Ordered),
     ("step_list_clean", rewrite_steps, Keys::Ordered),

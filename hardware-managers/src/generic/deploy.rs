@@ -124,7 +124,7 @@ fn expected_digest(image: &Image, settings: &Settings) -> Result<ExpectedDigest,
 }
 
 /// A config drive as the bytes of a file system image.
-fn decode(drive: &ConfigDrive, settings: &Settings) -> Result<Vec<u8>, Error> {
+pub(crate) fn decode(drive: &ConfigDrive, settings: &Settings) -> Result<Vec<u8>, Error> {
     let fail = |error: disk::Error| Error::Failed { message: hwm::chain(&error) };
     match drive {
         ConfigDrive::Bytes(bytes) => disk::config_drive::decode(bytes).map_err(fail),
@@ -211,7 +211,7 @@ pub(crate) fn reread(cx: &Context, target: &Target) {
 
 /// The partition table that the image brought. None, an empty one, or one for a larger disk is an error: such a disk does
 /// not boot.
-fn table(target: &Target) -> Result<Table, Error> {
+pub(crate) fn table(target: &Target) -> Result<Table, Error> {
     let device = &target.disk().name;
     let check = || {
         let table = target.table()?;
@@ -247,7 +247,7 @@ fn not_bootable(error: &disk::Error, sector_bytes: u32) -> String {
     )
 }
 
-fn place_config_drive(cx: &Context, target: &Target, bytes: &[u8]) -> Result<(), Error> {
+pub(crate) fn place_config_drive(cx: &Context, target: &Target, bytes: &[u8]) -> Result<(), Error> {
     let started = Instant::now();
     let device = target.disk().name.clone();
     cx.events.emit(EventKind::PhaseStarted { phase: Phase::ConfigDrive, subject: device.clone() });

@@ -1,6 +1,7 @@
 //! The manager that every machine has: inventory from the kernel, image deployment, erasing, boot entries.
 
-mod arguments;
+pub(crate) mod arguments;
+pub(crate) mod bootc;
 pub(crate) mod bootloader;
 mod checksum_file;
 pub(crate) mod deploy;

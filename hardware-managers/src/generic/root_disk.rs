@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use disk::{Hints, Selection};
 use hwm::{Context, Error};
-use serde_json::Value;
+use serde_json::{Value, json};
 use wire::Disk;
 
 use crate::settings::Settings;
@@ -43,6 +43,26 @@ pub(crate) fn list_patiently(cx: &Context, settings: &Settings) -> Result<Vec<Di
 fn hints(cx: &Context) -> Option<&Value> {
     let given = |pointer| cx.node_field(pointer).filter(|value| !is_empty(value));
     given("/instance_info/root_device").or_else(|| given("/properties/root_device"))
+}
+
+/// Whether the node names its root disk.
+pub(crate) fn has_hints(cx: &Context) -> bool {
+    hints(cx).is_some()
+}
+
+/// The same context with the root device hints of another description of the node; what else it says is not taken: lookup
+/// masks secrets.
+pub(crate) fn with_hints_of(cx: &Context, fresh: &Value) -> Context {
+    let mut node = Value::clone(&cx.node);
+    for part in ["instance_info", "properties"] {
+        let hints = fresh.get(part).and_then(|part| part.get("root_device")).filter(|hints| !hints.is_null());
+        let (Some(hints), Some(node)) = (hints, node.as_object_mut()) else { continue };
+        let part = node.entry(part).or_insert_with(|| json!({}));
+        if let Some(part) = part.as_object_mut() {
+            part.insert("root_device".into(), hints.clone());
+        }
+    }
+    cx.with_node(node)
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -122,7 +142,6 @@ fn pause(cx: &Context, total: Duration) {
 mod tests {
     use super::*;
     use crate::generic::fixture::Fixture;
-    use serde_json::json;
 
     fn machine() -> Fixture {
         Fixture::new().disk("sda", 20 << 30).disk("sdb", 10 << 30).disk("sdc", 1 << 30)
@@ -147,6 +166,21 @@ mod tests {
         assert_eq!(chosen(both).unwrap(), "/dev/sdc");
         let empty = json!({"properties": properties, "instance_info": {"root_device": {}}});
         assert_eq!(chosen(empty).unwrap(), "/dev/sda");
+    }
+
+    #[test]
+    fn fresh_hints_are_taken_over_and_nothing_else() {
+        let cx = Context::new(sys::fake::host("/nonexistent"), events::Events::default());
+        let cx = cx
+            .with_node(json!({"uuid": "u", "instance_info": {"image_url": "http://i"}, "properties": null}));
+        assert!(!has_hints(&cx));
+        let masked =
+            json!({"uuid": "u", "instance_info": {"image_url": "******"}, "properties": {"cpu_arch": "x"}});
+        assert_eq!(with_hints_of(&cx, &masked).node, cx.node);
+        let fresh = json!({"instance_info": {"image_url": "******", "root_device": {"name": "/dev/sda"}}});
+        let fresh = with_hints_of(&cx, &fresh);
+        assert!(has_hints(&fresh));
+        assert_eq!(fresh.node["instance_info"]["image_url"], "http://i");
     }
 
     #[test]

@@ -120,6 +120,11 @@ impl Network {
         self.shared.describe()
     }
 
+    /// The machine is about to be moved to another network: asks every now and then for an address there, until there is one.
+    pub fn expect_another_network(&self) {
+        self.shared.moving().expect();
+    }
+
     /// Waits for an address: on the interface booted from, or else on any, with a moment for the others.
     pub(super) fn wait(&self, limit: Duration) {
         let started = Instant::now();
@@ -256,7 +261,8 @@ struct Care {
 
 impl Care {
     fn run_dhcp(&self) {
-        dhcp::run(&self.host, &self.link, self.index, |progress| match progress {
+        let moving = self.network.shared.moving();
+        dhcp::run(&self.host, &self.link, self.index, moving, |progress| match progress {
             Progress::NoCarrier => self.condition(Condition::NoCarrier),
             Progress::Asking => self.condition(Condition::Asking),
             Progress::NoAnswer => self.condition(Condition::NoAnswer),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Up;
+use super::dhcp::Moving;
 use super::ipv6::Address;
 use super::link::Link;
 use super::mac::Mac;
@@ -30,6 +31,7 @@ pub(super) struct Shared(Arc<Inner>);
 
 struct Inner {
     plan: Plan,
+    moving: Moving,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -68,11 +70,20 @@ pub(super) struct Names {
 
 impl Shared {
     pub(super) fn new(plan: Plan) -> Self {
-        Self(Arc::new(Inner { plan, state: Mutex::default(), changed: Condvar::new() }))
+        Self(Arc::new(Inner {
+            plan,
+            moving: Moving::default(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }))
     }
 
     pub(super) fn plan(&self) -> &Plan {
         &self.0.plan
+    }
+
+    pub(super) fn moving(&self) -> &Moving {
+        &self.0.moving
     }
 
     pub(super) fn set(&self, link: &Link, condition: Condition) {

@@ -59,12 +59,17 @@ pub fn interface_index(name: &str) -> io::Result<u32> {
 
 /// Sets a link up.
 pub fn set_up(interface: u32) -> io::Result<()> {
-    request(RTM_NEWLINK, 0, &link_message(interface, IFF_UP, None)?)
+    request(RTM_NEWLINK, 0, &link_message(interface, Some(IFF_UP), None)?)
+}
+
+/// Sets a link down.
+pub fn set_down(interface: u32) -> io::Result<()> {
+    request(RTM_NEWLINK, 0, &link_message(interface, Some(0), None)?)
 }
 
 /// Sets the largest packet of a link, in bytes.
 pub fn set_mtu(interface: u32, bytes: u32) -> io::Result<()> {
-    request(RTM_NEWLINK, 0, &link_message(interface, 0, Some(bytes))?)
+    request(RTM_NEWLINK, 0, &link_message(interface, None, Some(bytes))?)
 }
 
 /// Adds an address to a link, or refreshes it.
@@ -83,12 +88,12 @@ pub fn add_route(route: &Route) -> io::Result<()> {
 }
 
 /// `ifinfomsg` and attributes.
-fn link_message(interface: u32, up: u32, mtu: Option<u32>) -> io::Result<Vec<u8>> {
+fn link_message(interface: u32, up: Option<u32>, mtu: Option<u32>) -> io::Result<Vec<u8>> {
     let index = i32::try_from(interface).map_err(io::Error::other)?;
     let mut body = vec![0; 4]; // family, padding, type
     body.extend(index.to_ne_bytes());
-    body.extend(up.to_ne_bytes()); // flags
-    body.extend(up.to_ne_bytes()); // which flags change
+    body.extend(up.unwrap_or(0).to_ne_bytes()); // flags
+    body.extend(up.map_or(0, |_| IFF_UP).to_ne_bytes()); // which flags change
     if let Some(mtu) = mtu {
         attribute(&mut body, IFLA_MTU, &mtu.to_ne_bytes());
     }

@@ -15,7 +15,7 @@ use sys::{MountRequest, Mounted};
 use wire::Disk;
 
 use super::request::{File, Where};
-use crate::generic::deploy::{protected, reread};
+use crate::generic::deploy::protected;
 use crate::generic::root_disk;
 use crate::settings::Settings;
 
@@ -158,31 +158,10 @@ impl<'a> Partitions<'a> {
             places.push(Place { number: 0, node, uuid: String::new(), name: String::new(), file_system });
         }
         drop(device);
-        self.show(&target, &table)?;
+        disk::ensure_partitions(&self.cx.host, &disk.name, &table)
+            .map_err(|error| Error::BlockDevice { message: hwm::chain(&error) })?;
         self.known.insert(disk.name.clone(), places.clone());
         Ok(places)
-    }
-
-    /// Makes sure that the kernel shows the partitions as they are now.
-    fn show(&self, target: &Target, table: &Table) -> Result<(), Error> {
-        reread(self.cx, target);
-        for partition in table.partitions() {
-            let node = self.cx.host.path(partition_path(&target.disk().name, partition.number));
-            if !node.exists() {
-                let kernel = self.cx.host.kernel();
-                kernel
-                    .add_partition(
-                        target.device(),
-                        partition.number,
-                        partition.start_byte,
-                        partition.size_byte,
-                    )
-                    .map_err(|error| {
-                        Error::other(format!("showing {} to the kernel", node.display()), error)
-                    })?;
-            }
-        }
-        Ok(())
     }
 
     fn mount_place(&mut self, place: &Place) -> Result<String, Error> {

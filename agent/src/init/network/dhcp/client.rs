@@ -118,6 +118,17 @@ impl Client {
         })
     }
 
+    /// Looks where the machine is now, after the network may have become another one: any server may confirm the lease or
+    /// take it back, and one that has never heard of it may offer another address.
+    pub(super) fn look_around(&self, wire: &mut impl Wire, lease: &Lease) -> io::Result<Renewal> {
+        match self.renew(wire, lease, true)? {
+            Renewal::Silence => {
+                Ok(self.ask(wire, BROADCAST_FROM)?.map_or(Renewal::Silence, Renewal::Granted))
+            }
+            answer @ (Renewal::Granted(_) | Renewal::Refused) => Ok(answer),
+        }
+    }
+
     fn message(&self, kind: Kind, transaction: u32, round: u32) -> Message {
         let client_id = [&[1], self.mac.0.as_slice()].concat(); // as iPXE sends it, so that the lease is the same one
         let options = BTreeMap::from([
@@ -340,5 +351,23 @@ mod tests {
         assert_eq!(client.renew(&mut hostile, &lease, true).unwrap(), Renewal::Refused);
         let mut silent = Server::new(|_, _: &Message| vec![]);
         assert_eq!(client.renew(&mut silent, &lease, false).unwrap(), Renewal::Silence);
+    }
+
+    #[test]
+    fn in_another_network_another_address_is_found() {
+        let client = Client { mac: MAC };
+        let mut first = Server::new(|_, message: &Message| friendly(message));
+        let lease = client.ask(&mut first, 0).unwrap().unwrap();
+        // The tenant's server knows nothing of the lease: it ignores the request, and offers what it has.
+        let mut tenant = Server::new(|_, message: &Message| {
+            let mut answers = friendly(message);
+            answers[0].yours = Ipv4Addr::new(192, 168, 7, 7);
+            if message.client.is_unspecified() { answers } else { vec![] }
+        });
+        let Renewal::Granted(moved) = client.look_around(&mut tenant, &lease).unwrap() else { panic!() };
+        assert_eq!(moved.address, Ipv4Addr::new(192, 168, 7, 7));
+        let mut silent = Server::new(|_, _: &Message| vec![]);
+        assert_eq!(client.look_around(&mut silent, &lease).unwrap(), Renewal::Silence);
+        assert_eq!(client.look_around(&mut first, &lease).unwrap(), Renewal::Granted(lease));
     }
 }

@@ -4,6 +4,7 @@ mod client;
 mod datagram;
 mod lease;
 mod message;
+mod vigil;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -17,6 +18,8 @@ use sys::net::packet::PacketSocket;
 use client::{Client, Renewal, Wire};
 pub(super) use lease::{Lease, LeasedRoute};
 pub(super) use message::is_name;
+pub(super) use vigil::Moving;
+use vigil::{Vigil, Woken};
 
 use super::link::{self, Link};
 
@@ -47,12 +50,19 @@ pub(super) enum Progress<'a> {
 }
 
 /// Runs the client for as long as the machine runs; returns when the interface is gone. The caller applies what is reported.
-pub(super) fn run(host: &Host, link: &Link, interface: u32, mut report: impl FnMut(Progress<'_>)) {
+pub(super) fn run(
+    host: &Host,
+    link: &Link,
+    interface: u32,
+    moving: &Moving,
+    mut report: impl FnMut(Progress<'_>),
+) {
+    let mut vigil = Vigil::new(host, link, moving);
     let client = Client { mac: link.mac };
     while is_there(host, link) {
         let Some(lease) = acquire(host, link, interface, &client, &mut report) else { return };
         report(Progress::Leased(&lease));
-        keep(link, interface, &client, lease, &mut report);
+        keep(&mut vigil, link, interface, &client, lease, &mut report);
     }
 }
 
@@ -95,8 +105,9 @@ fn acquire(
 }
 
 /// Renews a lease until it is refused. When no server answers the address stays: a machine in the middle of a deployment is
-/// better off with an address that might be given away than with none.
+/// better off with an address that might be given away than with none. It goes once another network has given another one.
 fn keep(
+    vigil: &mut Vigil<'_>,
     link: &Link,
     interface: u32,
     client: &Client,
@@ -105,42 +116,47 @@ fn keep(
 ) {
     let mut granted = Instant::now();
     let mut expired = false;
-    while let Some(times) = lease.times {
-        thread::sleep(times.renew.saturating_sub(granted.elapsed()));
-        let anybody = granted.elapsed() >= times.rebind;
-        let answer =
-            Socket::open(interface).and_then(|mut socket| client.renew(&mut socket, &lease, anybody));
+    let mut patience = lease.times.map(|times| times.renew);
+    loop {
+        let woken = vigil.keep(patience);
+        // For ever: only a look around may find something else.
+        let anybody = lease.times.is_some_and(|times| granted.elapsed() >= times.rebind);
+        let answer = Socket::open(interface).and_then(|mut socket| match woken {
+            Woken::Due => client.renew(&mut socket, &lease, anybody),
+            Woken::LookAround => client.look_around(&mut socket, &lease),
+        });
         match answer {
             Ok(Renewal::Granted(renewed)) => {
                 tracing::debug!(interface = link.name, address = %renewed.address, "lease renewed");
                 (granted, expired) = (Instant::now(), false);
                 if renewed.address != lease.address {
                     report(Progress::Refused(&lease));
+                    vigil.settle();
                 }
                 lease = renewed;
                 report(Progress::Leased(&lease));
+                patience = lease.times.map(|times| times.renew);
                 continue;
             }
             Ok(Renewal::Refused) => {
                 tracing::warn!(interface = link.name, address = %lease.address, "the server took the address back");
                 report(Progress::Refused(&lease));
+                vigil.settle();
                 return;
             }
             Ok(Renewal::Silence) => tracing::debug!(interface = link.name, anybody, "no answer to a renewal"),
             Err(error) => tracing::debug!(interface = link.name, %error, "renewing a lease"),
         }
+        let Some(times) = lease.times else { continue };
         if granted.elapsed() >= times.expire && !expired {
             expired = true;
             tracing::warn!(interface = link.name, address = %lease.address, "lease expired; keeping the address");
         }
         // RFC 2131: half of what is left until the next deadline, within reason.
-        let next = if anybody { times.expire } else { times.rebind };
-        let left = next.saturating_sub(granted.elapsed());
-        thread::sleep((left / 2).clamp(PAUSE_AFTER_ERROR * 10, RENEWAL_PAUSE));
-    }
-    // For ever: nothing more to do as long as the machine runs.
-    loop {
-        thread::park();
+        let next =
+            [times.renew, times.rebind, times.expire].into_iter().find(|next| granted.elapsed() < *next);
+        let left = next.unwrap_or(times.expire).saturating_sub(granted.elapsed());
+        patience = Some((left / 2).clamp(PAUSE_AFTER_ERROR * 10, RENEWAL_PAUSE));
     }
 }
 
