@@ -13,6 +13,7 @@
 //! - [`door`]: the address, port and certificate at which the agent is reached.
 //! - [`clock`]: what time it is, and setting it right.
 //! - [`inspection`]: what the machine is made of, told before anybody asks.
+//! - [`mdns`]: finds a conductor on the local network.
 //! - [`init`]: what comes before all that when the agent is the first process of a ramdisk.
 //! - [`rescue`] and [`lockdown`]: what is left to do when a conductor ends the agent's service; [`metrics`]: what it counted.
 //! - [`json`]: text that is written once and shared.
@@ -31,6 +32,7 @@ pub mod inspection;
 pub mod json;
 pub mod lockdown;
 pub mod logging;
+pub mod mdns;
 pub mod metrics;
 pub mod progress;
 pub mod rescue;

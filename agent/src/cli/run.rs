@@ -15,6 +15,7 @@ use crate::command::Ending;
 use crate::config::Config;
 use crate::lockdown;
 use crate::logging::{self, LogRing, Output};
+use crate::mdns;
 use crate::progress;
 use crate::startup::{self, Agent};
 
@@ -45,6 +46,9 @@ pub(super) enum Ended {
     /// No threads.
     #[error("starting the runtime")]
     Runtime(#[source] std::io::Error),
+    /// The conductor can not be found.
+    #[error(transparent)]
+    Mdns(#[from] mdns::Error),
     /// The agent can not do its work.
     #[error(transparent)]
     Agent(#[from] startup::Error),
@@ -106,7 +110,8 @@ pub(super) fn to_the_end<Told: Future<Output = ()>>(
     setup: Setup,
     told_to_stop: impl FnOnce() -> Told,
 ) -> Result<Option<Ending>, Ended> {
-    let Setup { host, config, events, log, mut managers, leased_time_servers, keep_trying } = setup;
+    let Setup { host, mut config, events, log, mut managers, leased_time_servers, keep_trying } = setup;
+    mdns::discover(&host, &mut config, keep_trying, &events)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)

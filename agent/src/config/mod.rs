@@ -175,6 +175,15 @@ impl Config {
         Ok((config, warnings))
     }
 
+    /// Sets an option of `[DEFAULT]` to what an mDNS answer says, if that makes sense; a warning in the log if not.
+    pub fn override_by_mdns(&mut self, name: &str, text: &str) {
+        match self.set("DEFAULT", name, text, Origin::Mdns) {
+            Ok(true) => tracing::info!(name, text, "mDNS sets the option"),
+            Ok(false) => tracing::warn!(name, "an mDNS answer sets an option that is not known here"),
+            Err(error) => tracing::warn!(%error, "an mDNS answer holds a value that is not understood"),
+        }
+    }
+
     /// What the kernel command line alone says: before any file can be read.
     pub fn from_cmdline(cmdline: &Cmdline) -> Result<Self, Error> {
         let mut config = Self::default();
