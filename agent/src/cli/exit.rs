@@ -51,7 +51,7 @@ impl From<&hwm::Error> for Exit {
             hwm::Error::ProtectedDevice { .. }
             | hwm::Error::DeviceNotFound { .. }
             | hwm::Error::ContainerNotPermitted { .. } => Exit::Refused,
-            hwm::Error::ImageDownload { .. } => Exit::Download,
+            hwm::Error::ImageDownload { .. } | hwm::Error::ImageDownloadTimeout { .. } => Exit::Download,
             hwm::Error::ImageChecksum { .. } => Exit::Checksum,
             hwm::Error::ImageWrite { .. }
             | hwm::Error::BlockDevice { .. }

@@ -144,6 +144,7 @@ impl From<&hwm::Error> for Failure {
             hwm::Error::InvalidParameters { .. } => ErrorClass::InvalidCommandParamsError,
             hwm::Error::DeviceNotFound { .. } => ErrorClass::DeviceNotFound,
             hwm::Error::ImageDownload { .. } => ErrorClass::ImageDownloadError,
+            hwm::Error::ImageDownloadTimeout { .. } => ErrorClass::ImageDownloadTimeoutError,
             hwm::Error::ImageChecksum { .. } => ErrorClass::ImageChecksumError,
             hwm::Error::ImageWrite { .. } => ErrorClass::ImageWriteError,
             hwm::Error::InvalidImage { .. } => ErrorClass::InvalidImage,
@@ -179,6 +180,12 @@ mod tests {
             serde_json::to_value(Failure::from(error).to_wire()).unwrap(),
             json!({"type": "ImageChecksumError", "code": 500, "message": "Error verifying image checksum",
                    "details": "sha256 of image disk.qcow2 is x, not y"})
+        );
+        let error = hwm::Error::ImageDownloadTimeout { message: "not done after 5 seconds".into() };
+        assert_eq!(
+            serde_json::to_value(Failure::from(error).to_wire()).unwrap(),
+            json!({"type": "ImageDownloadTimeoutError", "code": 408, "message": "Image download timeout",
+                   "details": "not done after 5 seconds"})
         );
         let protected = Failure::from(hwm::Error::ProtectedDevice { message: "/dev/sda is mounted".into() });
         assert_eq!(protected.to_wire().message, "/dev/sda is mounted");

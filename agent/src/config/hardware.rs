@@ -71,6 +71,7 @@ impl Config {
             connect_timeout: **self.image_download_connection_timeout,
             attempts: self.image_download_connection_retries.saturating_add(1),
             retry_interval: *self.image_download_connection_retry_interval,
+            max_duration: Some(*self.image_download_max_duration).filter(|limit| !limit.is_zero()),
             client_certificate: files.map(|(certificate, key)| ClientCertificate { certificate, key }),
             decoder_memory: u64::from(self.image_decoder_memory.get()) << 20,
         }

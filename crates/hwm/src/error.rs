@@ -30,6 +30,9 @@ pub enum Error {
     /// The image could not be fetched.
     #[error("{message}")]
     ImageDownload { message: String },
+    /// The image did not arrive in the time that it may take.
+    #[error("{message}")]
+    ImageDownloadTimeout { message: String },
     /// The image does not have the expected digest.
     #[error("{message}")]
     ImageChecksum { message: String },

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Request,
     /// The image could not be fetched, though trying again later may help.
     Download,
+    /// The image did not arrive in the time that it may take.
+    Timeout,
     /// The image can not be fetched from any source; trying again will not help (4xx).
     DownloadFatal,
     /// All bytes arrived, and they are not the image that was asked for.
@@ -268,6 +270,18 @@ pub enum Error {
         /// Its length.
         length: u64,
     },
+    /// The whole transfer took too long.
+    #[error(
+        "fetching {url}: not done after {seconds} seconds, with {offset} bytes read; option image_download_max_duration sets the limit"
+    )]
+    TooSlow {
+        /// The source in use, without credentials.
+        url: String,
+        /// Bytes that had arrived.
+        offset: u64,
+        /// The limit.
+        seconds: u64,
+    },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -307,6 +321,7 @@ impl Error {
             Error::OpenDisk { .. } | Error::Disk { .. } | Error::ReadBack { .. } | Error::Store { .. } => {
                 ErrorKind::Write
             }
+            Error::TooSlow { .. } => ErrorKind::Timeout,
             Error::Cancelled => ErrorKind::Cancelled,
         }
     }
@@ -329,9 +344,11 @@ impl Error {
                 phase => phase,
             },
             Error::Mismatch { .. } | Error::ReadBack { .. } => Phase::Verify,
-            Error::Disk { .. } | Error::Cut { .. } | Error::Stalled { .. } | Error::Pipeline(_) => {
-                Phase::Write
-            }
+            Error::Disk { .. }
+            | Error::Cut { .. }
+            | Error::Stalled { .. }
+            | Error::TooSlow { .. }
+            | Error::Pipeline(_) => Phase::Write,
             _ => Phase::Open,
         }
     }

@@ -96,6 +96,8 @@ pub struct Transport {
     pub attempts: u32,
     /// Wait between two tries.
     pub retry_interval: Duration,
+    /// Limit for the whole transfer, all its tries and pauses included; none by default.
+    pub max_duration: Option<Duration>,
     /// Certificate to show to servers that ask for one.
     pub client_certificate: Option<ClientCertificate>,
     /// Bytes of memory that decompressing an image may take (the window of zstd, the dictionary of xz). An image that
@@ -113,6 +115,7 @@ impl Default for Transport {
             connect_timeout: Duration::from_secs(60),
             attempts: 10,
             retry_interval: Duration::from_secs(10),
+            max_duration: None,
             client_certificate: None,
             decoder_memory: 24 * 1024 * 1024,
         }

@@ -4,6 +4,7 @@
 mod support;
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use events::Events;
 use imaging::{Cancel, Error, ErrorKind, Format, ImageRequest, MemorySink, TlsVersion, Transport, Written};
@@ -96,4 +97,24 @@ fn a_refused_connection_is_tried_again_and_then_named() {
     let retries = events.after(0, 100).events;
     let count = retries.iter().filter(|e| matches!(e.kind, events::EventKind::Retrying { .. })).count();
     assert_eq!(count, 2);
+}
+
+#[test]
+fn a_transfer_that_takes_too_long_ends_in_time_whatever_it_waits_for() {
+    let image = disk_image(3 * MIB, 5);
+    let limit = Duration::from_millis(500);
+    let patient = Transport { max_duration: Some(limit), attempts: 1000, ..transport() };
+    for fault in [Fault::Stall(2_000_000, Duration::from_secs(5)), Fault::Status(503)] {
+        let faults = std::iter::repeat_n(fault.clone(), 200);
+        let server = Server::new(image.clone()).faults(faults);
+        let request = request(server.url(), &image, Format::Raw);
+        let started = Instant::now();
+        let error = write_by(&request, &patient).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{fault:?}: {}", error.report());
+        assert!(error.report().contains("image_download_max_duration"), "{}", error.report());
+        assert!(started.elapsed() < limit * 4, "{fault:?}: {:?}", started.elapsed());
+    }
+    let server = Server::new(image.clone());
+    let request = request(server.url(), &image, Format::Raw);
+    write_by(&request, &Transport { max_duration: Some(Duration::from_secs(60)), ..patient }).unwrap();
 }

@@ -181,6 +181,7 @@ fn write(
 pub(super) fn write_error(error: &imaging::Error) -> Error {
     let message = error.report();
     match error.kind() {
+        ErrorKind::Timeout => Error::ImageDownloadTimeout { message },
         ErrorKind::Request | ErrorKind::Download | ErrorKind::DownloadFatal => {
             Error::ImageDownload { message }
         }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use events::{EventKind, Events, Phase};
 use reqwest::header::HeaderValue;
 use reqwest::{Client, Response, Url};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::buffer::{Buffer, CHUNK};
 use crate::cancel::Cancel;
@@ -60,6 +60,8 @@ pub(crate) struct Source<'a> {
     transport: &'a Transport,
     events: &'a Events,
     cancel: &'a Cancel,
+    /// When the transfer has taken too long.
+    deadline: Option<Instant>,
     /// Index of the location in use.
     current: usize,
     /// Failures in a row without progress.
@@ -111,6 +113,7 @@ impl<'a> Source<'a> {
             transport,
             events,
             cancel,
+            deadline: transport.max_duration.and_then(|limit| Instant::now().checked_add(limit)),
             current: 0,
             failures: 0,
             failed_at: 0,
@@ -157,9 +160,7 @@ impl<'a> Source<'a> {
     /// Fills `buffer` with the next bytes. It comes back less than full only at the end of the image.
     pub(crate) async fn fill(&mut self, buffer: &mut Buffer) -> Result<(), Interrupt> {
         while !buffer.is_full() {
-            if self.cancel.is_cancelled() {
-                return Err(Error::Cancelled.into());
-            }
+            self.may_go_on()?;
             if !self.leftover.is_empty() {
                 let count = buffer.append(&self.leftover);
                 let _ = self.leftover.split_to(count);
@@ -187,9 +188,7 @@ impl<'a> Source<'a> {
         }
         let Some(Location::Http(url)) = self.locations.get(self.current) else { return Ok(None) };
         for _ in 0..PART_ATTEMPTS {
-            if self.cancel.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
+            self.may_go_on()?;
             let error = match self.get(url, Wanted::Part(offset, length)).await {
                 Ok(answer) if self.total().is_some() && answer.identity.total != self.total() => {
                     return Ok(None);
@@ -236,6 +235,7 @@ impl<'a> Source<'a> {
         self.connected().await?;
         let limit = self.transport.connect_timeout;
         let url = self.name();
+        let stop = self.stop();
         let offset = self.position;
         let failure = match &mut self.body {
             None => return Err(Error::Pipeline("no source is open").into()),
@@ -248,7 +248,7 @@ impl<'a> Source<'a> {
             Some(Body::Http(response)) => {
                 let chunk = tokio::select! {
                     chunk = timeout(limit, response.chunk()) => chunk,
-                    () = cancelled(self.cancel) => return Err(Error::Cancelled.into()),
+                    () = stop => return Err(self.stopped().into()),
                 };
                 match chunk {
                     Ok(Ok(Some(bytes))) => {
@@ -280,9 +280,7 @@ impl<'a> Source<'a> {
     /// Makes sure that a body is open at the current position.
     async fn connected(&mut self) -> Result<(), Interrupt> {
         while self.body.is_none() {
-            if self.cancel.is_cancelled() {
-                return Err(Error::Cancelled.into());
-            }
+            self.may_go_on()?;
             match self.connect().await {
                 Ok((body, identity)) => {
                     if let Some((known, at)) = &self.identity {
@@ -336,7 +334,7 @@ impl<'a> Source<'a> {
                     Err(Attempt::Retry(Error::Stalled { url: shown(url), offset: self.position, seconds }))
                 })
             }
-            () = cancelled(self.cancel) => Err(Attempt::GiveUp(Error::Cancelled)),
+            () = self.stop() => Err(Attempt::GiveUp(self.stopped())),
         }
     }
 
@@ -366,12 +364,38 @@ impl<'a> Source<'a> {
         });
         tokio::select! {
             () = sleep(delay) => Ok(()),
-            () = cancelled(self.cancel) => Err(Error::Cancelled.into()),
+            () = self.stop() => Err(self.stopped().into()),
+        }
+    }
+
+    /// Whether nobody wants it to stop, and there is time left.
+    fn may_go_on(&self) -> Result<(), Error> {
+        let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if self.cancel.is_cancelled() || is_late { Err(self.stopped()) } else { Ok(()) }
+    }
+
+    /// Ends when somebody wants it to stop, or the time is over.
+    fn stop(&self) -> impl Future<Output = ()> + use<'a> {
+        let (cancel, deadline) = (self.cancel, self.deadline);
+        async move {
+            while !cancel.is_cancelled() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+                sleep(CANCEL_TICK).await;
+            }
+        }
+    }
+
+    /// Why it stopped.
+    fn stopped(&self) -> Error {
+        match self.transport.max_duration {
+            Some(limit) if !self.cancel.is_cancelled() => {
+                Error::TooSlow { url: self.name(), offset: self.position, seconds: limit.as_secs() }
+            }
+            _ => Error::Cancelled,
         }
     }
 
     fn next_location(&mut self, error: Error) -> Result<(), Interrupt> {
-        if matches!(error, Error::Cancelled) {
+        if matches!(error, Error::Cancelled | Error::TooSlow { .. }) {
             return Err(error.into());
         }
         let count = self.locations.len();
@@ -387,12 +411,6 @@ impl<'a> Source<'a> {
         self.failures = 0;
         self.failed_at = self.position;
         Ok(())
-    }
-}
-
-async fn cancelled(cancel: &Cancel) {
-    while !cancel.is_cancelled() {
-        sleep(CANCEL_TICK).await;
     }
 }
 
