@@ -41,6 +41,9 @@ pub mod virtual_media;
 
 pub use cli::main;
 
+/// What a hardware manager is written with, so that a vendor's program needs no other dependency of Ferric.
+pub use {hwm, sys, wire};
+
 /// Chooses the one TLS implementation of the process. A second call changes nothing.
 pub fn install_crypto_provider() {
     // An error only says that one was chosen before; there is no other in this program.

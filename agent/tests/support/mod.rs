@@ -254,6 +254,22 @@ impl RunningAgent {
         options: &[(&str, &str)],
         more: impl FnOnce(&std::path::Path),
     ) -> Self {
+        Self::start_full(conductor, ramdisk, options, more, Vec::new(), "quiet")
+    }
+
+    /// A ramdisk with a further hardware manager, and these words on its kernel command line.
+    pub fn start_with_manager(conductor: &Conductor, manager: Box<dyn HardwareManager>, words: &str) -> Self {
+        Self::start_full(conductor, true, &[], |_| {}, vec![manager], words)
+    }
+
+    fn start_full(
+        conductor: &Conductor,
+        ramdisk: bool,
+        options: &[(&str, &str)],
+        more: impl FnOnce(&std::path::Path),
+        mut managers: Vec<Box<dyn HardwareManager>>,
+        words: &str,
+    ) -> Self {
         let root = tempfile::tempdir().unwrap();
         more(root.path());
         let proc = root.path().join("proc");
@@ -264,7 +280,7 @@ impl RunningAgent {
         };
         std::fs::create_dir_all(proc.join("self")).unwrap();
         std::fs::write(proc.join("self/mountinfo"), mounts).unwrap();
-        std::fs::write(proc.join("cmdline"), format!("quiet ipa-agent-token={TOKEN}")).unwrap();
+        std::fs::write(proc.join("cmdline"), format!("{words} ipa-agent-token={TOKEN}")).unwrap();
         std::fs::write(proc.join("sys/kernel/hostname"), "testbox\n").unwrap();
         let kernel = Arc::new(sys::fake::RecordingKernel::default());
         let host = sys::Host::new(root.path(), Arc::new(sys::fake::FakeRunner::default()), kernel.clone());
@@ -285,12 +301,13 @@ impl RunningAgent {
         let deployment = Arc::new(FakeDeployment { asked: Mutex::default(), release: Mutex::new(gate) });
         let events = Events::default();
         let manager = FakeManager { deployment: deployment.clone() };
+        managers.push(Box::new(manager));
         let agent = Agent {
             host,
             config,
             events: events.clone(),
             log: LogRing::default(),
-            managers: vec![Box::new(manager)],
+            managers,
             deployment: deployment.clone(),
             leased_time_servers: Vec::new(),
             keep_trying: false,
