@@ -47,7 +47,7 @@ def main(argv):
     with machine.namespaces(say) as (layout, network):
         for number in range(options.rounds):
             for name, choice in (("ipa", "ipa"), ("ferric", options.ferric)):
-                with machine.machine(layout, network, choice, layout.transcripts / "figures", debug=0) as made:
+                with machine.machine(layout, network, choice, machine.transcripts() / "figures", debug=0) as made:
                     rounds[name].append(one_round(made, number))
                 say(f"round {number + 1} of {options.rounds}: {name} {json.dumps(rounds[name][-1]['start'])} {rounds[name][-1]['memory']}")
         (layout.cache / "figures.json").write_text(json.dumps({"load average": os.getloadavg(), **rounds}, indent=1))

@@ -85,6 +85,11 @@ class Machine:
         remove_guards(self._layout.cgroup)
 
 
+def transcripts():
+    """Where transcripts go: beside those of the scenarios."""
+    return Layout.from_environment().transcripts
+
+
 @contextlib.contextmanager
 def namespaces(say):
     """Moves this process into a fresh control namespace; gives `(layout, network)`."""

@@ -22,6 +22,6 @@ def main(argv):
     parser.add_argument("group", nargs="*", choices=[[], *GROUPS], help="groups to ask; all if none is named")
     options = parser.parse_args(argv)
     with machine.namespaces(say) as (layout, network):
-        with machine.machine(layout, network, options.agent, layout.transcripts / FOLDER) as made:
+        with machine.machine(layout, network, options.agent, machine.transcripts() / FOLDER) as made:
             drive.drive(made, options.group or list(GROUPS), say)
     return 0
