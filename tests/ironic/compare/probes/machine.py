@@ -81,7 +81,7 @@ class Machine:
 
     def stop(self):
         self.bmc.stop()
-        self.disk.detach()
+        self.disk.remove()
         remove_guards(self._layout.cgroup)
 
 
