@@ -20,6 +20,8 @@ import transcript
 
 LANES = ("conductor", "machine", "start", "command", "images", "heartbeat", "probe")
 FINISHED = ("SUCCEEDED", "FAILED", "CLEAN_VERSION_MISMATCH")
+# How the harness sees the program start and end, which depends on whether it is a process or the init of its ramdisk.
+OF_THE_HARNESS = ("agent started", "agent ended")
 RETRIED = {"lookup": (404, 409), "heartbeat": (409,)}
 
 
@@ -34,7 +36,7 @@ class Pair:
 
 def _exchanges(records):
     """Exchanges of one boot, without the attempts that were repeated."""
-    found = [exchange.of(record) for record in records]
+    found = [exchange.of(record) for record in records if record.get("event") not in OF_THE_HARNESS]
     kept = []
     for index, item in enumerate(found):
         status = item.view.get("response", {}).get("status")
@@ -123,10 +125,26 @@ def _boot(number, ipa, ferric):
         yield Pair(f"{boot}poll after {commands} commands", left[commands].view, right[commands].view)
 
 
+def _paired_boots(ipa, ferric):
+    """Boots in pairs, from the last one backwards: what a scenario finds is what the one before it left, so where that ended
+    differently one side may have to start with a boot more. Yields `(number, IPA's part, Ferric's)`, or one of the two and `None`."""
+    surplus = len(ipa) - len(ferric)
+    longer, shorter = (ipa, ferric) if surplus > 0 else (ferric, ipa)
+    count = abs(surplus)
+    if count:
+        for number in range(1, count + 1):
+            yield number, *((longer[number], None) if surplus > 0 else (None, longer[number]))
+        longer, shorter = [[]] + longer[count + 1 :], [[]] + shorter[1:]
+    ipa, ferric = (longer, shorter) if surplus > 0 else (shorter, longer)
+    for number in range(len(ipa)):
+        yield number + count if number else 0, ipa[number], ferric[number]
+
+
 def pairs(ipa_records, ferric_records):
     """All pairs of two normalised transcripts."""
-    ipa, ferric = transcript.boots(ipa_records), transcript.boots(ferric_records)
-    for number in range(max(len(ipa), len(ferric))):
-        yield from _boot(
-            number, ipa[number] if number < len(ipa) else [], ferric[number] if number < len(ferric) else []
-        )
+    for number, ipa, ferric in _paired_boots(transcript.boots(ipa_records), transcript.boots(ferric_records)):
+        if ipa is None or ferric is None:
+            names = [item.name for item in _exchanges(ipa or ferric)]
+            yield Pair(f"boot {number}: a boot more", names if ipa else None, names if ferric else None)
+        else:
+            yield from _boot(number, ipa, ferric)

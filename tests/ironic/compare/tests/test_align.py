@@ -59,6 +59,14 @@ class Align(unittest.TestCase):
     def test_a_lookup_that_failed_for_good_does(self):
         self.assertEqual(unequal(self.start[:2], [self.start[0], support.lookup(status=404)]), ["boot 1: lookup"])
 
+    def test_a_boot_more_at_the_beginning_is_one_difference(self):
+        self.assertEqual(unequal(self.start, self.start + self.start), ["boot 1: a boot more"])
+        self.assertEqual(unequal(self.start + self.start, self.start), ["boot 1: a boot more"])
+
     def test_boots_are_kept_apart(self):
-        self.assertEqual(unequal(self.start, self.start + self.start), [
-            "boot 2: machine boot ramdisk", "boot 2: lookup", "boot 2: command clean.get_clean_steps", "boot 2: heartbeat"])
+        other = self.start[:-1] + [support.command(support.result(ID + "9", status="FAILED"))]
+        self.assertEqual(unequal(self.start + self.start, self.start + other), ["boot 2: command clean.get_clean_steps"])
+        self.assertEqual(unequal(self.start + self.start, other + self.start), ["boot 1: command clean.get_clean_steps"])
+
+    def test_what_the_harness_sees_of_the_process_does_not_count(self):
+        self.assertEqual(unequal(self.start, self.start + [{"dir": "machine", "event": "agent ended"}]), [])
