@@ -75,6 +75,7 @@ fn one(
             }
             Ok(())
         }
+        Collector::DmiDecode => insert(data, "dmi", &hardware_managers::dmi(&context.host).map_err(text)?),
         Collector::Lldp => {
             insert(data, "lldp_raw", &registry.first("collect_lldp_data", |m| m.lldp(context)).map_err(text)?)
         }

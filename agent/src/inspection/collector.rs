@@ -11,6 +11,8 @@ pub enum Collector {
     PciDevices,
     /// `numa_topology`.
     NumaTopology,
+    /// `dmi`.
+    DmiDecode,
     /// `lldp_raw`.
     Lldp,
     /// `usb_devices`.
@@ -19,8 +21,15 @@ pub enum Collector {
 
 impl Collector {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Default, Self::Logs, Self::PciDevices, Self::NumaTopology, Self::Lldp, Self::UsbDevices];
+    pub const ALL: [Self; 7] = [
+        Self::Default,
+        Self::Logs,
+        Self::PciDevices,
+        Self::NumaTopology,
+        Self::DmiDecode,
+        Self::Lldp,
+        Self::UsbDevices,
+    ];
 
     /// The name in `inspection_collectors`.
     pub fn name(self) -> &'static str {
@@ -29,6 +38,7 @@ impl Collector {
             Self::Logs => "logs",
             Self::PciDevices => "pci-devices",
             Self::NumaTopology => "numa-topology",
+            Self::DmiDecode => "dmi-decode",
             Self::Lldp => "lldp",
             Self::UsbDevices => "usb-devices",
         }

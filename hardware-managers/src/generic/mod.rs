@@ -20,4 +20,5 @@ mod steps;
 
 pub use inventory::numa::numa_topology;
 pub use inventory::pci::pci_devices;
+pub use inventory::smbios::dmi;
 pub use manager::GenericHardwareManager;

@@ -8,7 +8,7 @@ use super::smbios;
 /// `total` in bytes from `/proc/meminfo`; `physical_mb` in MiB from the firmware's table of memory devices, else from the
 /// kernel's memory blocks (virtual machines without a table), else unknown.
 pub(crate) fn read(host: &Host) -> Memory {
-    let table = std::fs::read(host.path("/sys/firmware/dmi/tables/DMI")).ok();
+    let table = std::fs::read(host.path(smbios::TABLE)).ok();
     Memory {
         total: total(host),
         physical_mb: table.and_then(|t| smbios::memory_mib(&t)).or_else(|| blocks_mib(host)),

@@ -1,33 +1,39 @@
-//! A reader of the firmware's SMBIOS structure table, as far as the inventory needs it: memory devices (type 17).
-//! Source: DMTF DSP0134, 6.1 (structure layout) and 7.18 (memory device). Every byte is distrusted.
+//! The firmware's SMBIOS tables: how much memory is plugged in ([`memory_mib`]), and bios, processors and memory in the words of
+//! dmidecode ([`dmi`]). Source: DMTF DSP0134, 6.1 (structures) and 7. Every byte is distrusted.
 
-/// One structure: its type and its formatted area, header included.
-struct Structure<'a> {
-    kind: u8,
-    data: &'a [u8],
-}
+mod describe;
+mod structure;
+mod words;
 
-/// The structures of a table, up to the end marker or the first that makes no sense.
-fn structures(table: &[u8]) -> impl Iterator<Item = Structure<'_>> {
-    let mut rest = table;
-    std::iter::from_fn(move || {
-        let (&kind, &length) = (rest.first()?, rest.get(1)?);
-        let length = usize::from(length);
-        if length < 4 || kind == 127 {
-            return None;
-        }
-        let data = rest.get(..length)?;
-        // The strings follow, ended by two zero bytes.
-        let strings = rest.get(length..)?;
-        let end = strings.windows(2).position(|pair| pair == [0, 0])?;
-        rest = strings.get(end.checked_add(2)?..)?;
-        Some(Structure { kind, data })
-    })
+use hwm::Error;
+use serde_json::Value;
+use structure::structures;
+use sys::Host;
+
+/// Where the kernel shows the table.
+pub(crate) const TABLE: &str = "/sys/firmware/dmi/tables/DMI";
+
+/// Bios, processors and memory as dmidecode describes them: `{"bios": {...}, "cpu": [{...}], "memory": {..., "devices": [...]}}`.
+///
+/// # Errors
+/// When the firmware has no table, or the kernel does not show it.
+pub fn dmi(host: &Host) -> Result<Value, Error> {
+    let table = std::fs::read(host.path(TABLE));
+    table
+        .map(|table| describe::dmi(&table))
+        .map_err(|error| Error::other(format!("reading the firmware's table {TABLE}"), error))
 }
 
 /// The sizes of all memory devices together, in MiB; `None` when the table names none.
 pub(crate) fn memory_mib(table: &[u8]) -> Option<u64> {
-    let sizes = structures(table).filter(|s| s.kind == 17).filter_map(|s| memory_device_kib(s.data));
+    // An array of flash or cache is no memory to work in; a device whose array is not described counts.
+    let others: Vec<u16> = structures(table)
+        .filter(|array| array.kind == 16 && !matches!(array.byte(0x05), None | Some(3)))
+        .filter_map(|array| array.handle())
+        .collect();
+    let devices = structures(table).filter(|device| device.kind == 17);
+    let system = devices.filter(|device| device.word(0x04).is_none_or(|array| !others.contains(&array)));
+    let sizes = system.filter_map(|device| memory_device_kib(device.data));
     let kib = sizes.fold(0u64, u64::saturating_add);
     (kib > 0).then_some(kib / 1024)
 }
