@@ -71,6 +71,27 @@ pub struct Partitioning {
     pub busy_retries: u32,
 }
 
+impl Settings {
+    /// When a config drive becomes a new file system.
+    pub(crate) fn rebuild(&self) -> disk::config_drive::Rebuild {
+        match self.config_drive_rebuild {
+            true => disk::config_drive::Rebuild::Always,
+            false => disk::config_drive::Rebuild::WhenNeeded,
+        }
+    }
+}
+
+impl Partitioning {
+    /// How long to wait for the nodes of partitions: a second for each look, and as long as a disk may be busy.
+    pub(crate) fn patience(&self) -> disk::Patience {
+        disk::Patience {
+            limit: Duration::from_secs(self.detection_attempts.into())
+                .saturating_add(self.busy_interval.saturating_mul(self.busy_retries)),
+            reread_attempts: self.reread_attempts.max(1),
+        }
+    }
+}
+
 impl Default for Partitioning {
     fn default() -> Self {
         Self {

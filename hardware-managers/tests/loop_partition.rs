@@ -98,7 +98,8 @@ impl<'d> Machine<'d> {
 impl Drop for Machine<'_> {
     /// Makes the kernel forget the partitions, so that nothing is left when the device goes.
     fn drop(&mut self) {
-        let _ = disk::show_partitions(&self.cx.host, self.disk.name(), &Table::None);
+        let _ =
+            disk::show_partitions(&self.cx.host, self.disk.name(), &Table::None, disk::Patience::default());
     }
 }
 

@@ -14,9 +14,7 @@ const BIOS_BOOT_TYPE: Uuid = uuid!("21686148-6449-6e6f-744e-656564454649");
 const PREP_TYPE: Uuid = uuid!("9e1a2d38-c612-4316-aa26-8b49521e5a8b");
 
 const MIB: u64 = 1 << 20;
-/// Sizes in MiB that nobody chooses: those of Ironic's agent.
-const ESP_MIB: u64 = 550;
-const BIOS_BOOT_MIB: u64 = 1;
+/// Size of a POWER machine's boot partition: that of Ironic's agent.
 const PREP_MIB: u64 = 8;
 /// Where the first partition starts.
 const START_MIB: u64 = 1;
@@ -73,6 +71,10 @@ pub struct Wishes {
     pub is_uefi: bool,
     /// Whether it is a POWER machine.
     pub is_power: bool,
+    /// EFI system partition, where one is needed.
+    pub esp_mib: u64,
+    /// BIOS boot partition, where one is needed.
+    pub bios_boot_mib: u64,
     /// Root file system.
     pub root_mib: u64,
     /// Swap.
@@ -126,8 +128,8 @@ impl Layout {
         let power = wishes.is_power && !wishes.is_uefi;
         let when = |condition: bool, mib: u64| if condition { mib } else { 0 };
         let sizes = [
-            (Role::Esp, when(wishes.is_uefi, ESP_MIB)),
-            (Role::BiosBoot, when(gpt && !wishes.is_uefi && !wishes.is_power, BIOS_BOOT_MIB)),
+            (Role::Esp, when(wishes.is_uefi, wishes.esp_mib)),
+            (Role::BiosBoot, when(gpt && !wishes.is_uefi && !wishes.is_power, wishes.bios_boot_mib)),
             (Role::Prep, when(power, PREP_MIB)),
             (Role::Ephemeral, wishes.ephemeral_mib),
             (Role::Swap, wishes.swap_mib),
@@ -275,6 +277,8 @@ mod tests {
         label: Label::Mbr,
         is_uefi: false,
         is_power: false,
+        esp_mib: 550,
+        bios_boot_mib: 1,
         root_mib: 1024,
         swap_mib: 0,
         ephemeral_mib: 0,
@@ -391,7 +395,7 @@ mod tests {
             drive in 0..65u64, size in 0..20_000 * MIB, large: bool,
         ) {
             let wishes = Wishes {
-                label: if gpt { Label::Gpt } else { Label::Mbr }, is_uefi: uefi, is_power: power,
+                label: if gpt { Label::Gpt } else { Label::Mbr }, is_uefi: uefi, is_power: power, esp_mib: 550, bios_boot_mib: 1,
                 root_mib: root, swap_mib: swap, ephemeral_mib: ephemeral, config_drive_mib: drive,
             };
             if let Ok(layout) = Layout::plan(&wishes, size, if large { 4096 } else { 512 }) {

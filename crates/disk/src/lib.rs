@@ -42,7 +42,7 @@ pub use error::Error;
 pub use files::Files;
 pub use hints::{HintVerdict, Hints};
 pub use list::{describe, list, partition_path};
-pub use nodes::{ensure_partitions, show_partitions};
+pub use nodes::{Patience, show_partitions};
 pub use policy::Policy;
 pub use select::{DEFAULT_MINIMUM_BYTES, Selection, Verdict, select};
 pub use source::{Device, Region, Source};

@@ -8,33 +8,42 @@ use crate::Error;
 use crate::list::{kernel_name, partition_path};
 use crate::table::{Partition, PartitionType, Table};
 
-/// How long nodes may take, and between two looks.
-const LIMIT: Duration = Duration::from_secs(15);
+/// Time between two looks.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// How long the kernel, or whoever stands in for it, may take to find partitions by itself.
 const GRACE: Duration = Duration::from_millis(500);
-/// Tries to have the table read while somebody still holds the disk, a tenth of a second apart.
-const REREAD_ATTEMPTS: u32 = 20;
+/// Time between two tries to have the table read while somebody still holds the disk.
+const REREAD_INTERVAL: Duration = Duration::from_millis(200);
 
-/// As [`show_partitions`], and leaves a disk alone whose partitions are all shown where `table` has them: reading the table
-/// again would take every node away for a moment.
-pub fn ensure_partitions(host: &Host, device: &str, table: &Table) -> Result<(), Error> {
-    match first_missing(host, device, table) {
-        None => Ok(()),
-        Some(_) => show_partitions(host, device, table),
+/// How long to wait for the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// How long partitions and their nodes may take.
+    pub limit: Duration,
+    /// How often to ask for the table to be read while somebody still holds the disk; at least once.
+    pub reread_attempts: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { limit: Duration::from_secs(23), reread_attempts: 10 }
     }
 }
 
-/// Makes the kernel read the partition table of a disk (`/dev/sda`) again and waits until every partition of `table` is
-/// there, with a device node. Partitions that the kernel does not find, for it may know no such tables, it is told one by
-/// one. The disk itself is not written.
+/// Makes the kernel read the partition table of a disk (`/dev/sda`) again, if it does not show it yet, and waits until every
+/// partition of `table` is there, with a device node. Partitions that the kernel does not find, for it may know no such
+/// tables, it is told one by one. The disk itself is not written.
 ///
 /// # Errors
-/// After fifteen seconds, with the partition that is missing and why.
-pub fn show_partitions(host: &Host, device: &str, table: &Table) -> Result<(), Error> {
+/// After the limit, with the partition that is missing and why.
+pub fn show_partitions(host: &Host, device: &str, table: &Table, patience: Patience) -> Result<(), Error> {
+    // Reading the table again takes all partitions away for a moment.
+    if first_missing(host, device, table).is_none() {
+        return Ok(());
+    }
     let path = host.path(device);
     let started = Instant::now();
-    let reads_tables = reread(host, device);
+    let reads_tables = reread(host, device, patience.reread_attempts);
     let mut refused = None;
     loop {
         let missing = first_missing(host, device, table);
@@ -45,8 +54,8 @@ pub fn show_partitions(host: &Host, device: &str, table: &Table) -> Result<(), E
         if first_missing(host, device, table).is_none() {
             return Ok(());
         }
-        if started.elapsed() > LIMIT {
-            let reason = format!("{missing} within {} s; is the disk in use?", LIMIT.as_secs());
+        if started.elapsed() > patience.limit {
+            let reason = format!("{missing} within {} s; is the disk in use?", patience.limit.as_secs());
             let source = refused.unwrap_or_else(|| std::io::Error::other("no device node was made"));
             return Err(Error::Io { action: format!("partitions of {}: {reason}", path.display()), source });
         }
@@ -55,12 +64,12 @@ pub fn show_partitions(host: &Host, device: &str, table: &Table) -> Result<(), E
 }
 
 /// Whether the kernel reads partition tables of this device itself.
-fn reread(host: &Host, device: &str) -> bool {
-    for attempt in 1..=REREAD_ATTEMPTS {
+fn reread(host: &Host, device: &str, attempts: u32) -> bool {
+    for attempt in 1..=attempts {
         match host.kernel().reread_partition_table(&host.path(device)) {
             Ok(()) => return true,
-            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy && attempt < REREAD_ATTEMPTS => {
-                std::thread::sleep(Duration::from_millis(100));
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy && attempt < attempts => {
+                std::thread::sleep(REREAD_INTERVAL);
             }
             Err(error) => {
                 tracing::debug!(device, %error, "the kernel does not read the partition table itself");
@@ -86,7 +95,12 @@ fn first_missing(host: &Host, device: &str, table: &Table) -> Option<String> {
         let number = host.attribute(format!("{}/dev", directory(device, partition.number)));
         let found = sys::device::block_device_number(&host.path(&node)).ok().flatten();
         let found = found.map(|(major, minor)| format!("{major}:{minor}"));
-        (number.is_none() || found != number).then(|| format!("no device node {node} appeared"))
+        if number.is_none() || found != number {
+            return Some(format!("no device node {node} appeared"));
+        }
+        // A node may be left from a partition that was there before, and whoever guards devices may not know it yet.
+        let opened = sys::device::open_read(&host.path(&node));
+        opened.err().map(|error| format!("{node} can not be opened ({error})"))
     })
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use disk::layout::{Label, Layout, Role, Wishes};
 use disk::table::{Table, write_table};
-use disk::{format, partition_path, show_partitions};
+use disk::{Patience, format, partition_path, show_partitions};
 use support::{Loop, MIB, SGDISK, able, run, try_run};
 use sys::Host;
 
@@ -22,6 +22,8 @@ const FULL: Wishes = Wishes {
     label: Label::Gpt,
     is_uefi: true,
     is_power: false,
+    esp_mib: 550,
+    bios_boot_mib: 1,
     root_mib: 20,
     swap_mib: 8,
     ephemeral_mib: 10,
@@ -151,7 +153,7 @@ fn loop_the_kernel_is_told_of_partitions_that_it_does_not_find() {
     let plan = |wishes: &Wishes| Layout::plan(wishes, target.size_bytes(), 512).unwrap();
     for wishes in [FULL, Wishes { swap_mib: 0, ..FULL }, Wishes { root_mib: 30, ..FULL }] {
         let table = write_table(&target, &plan(&wishes)).unwrap();
-        show_partitions(&host, &device.node, &table).unwrap();
+        show_partitions(&host, &device.node, &table, Patience::default()).unwrap();
         for partition in table.partitions() {
             let node = partition_path(&device.node, partition.number);
             let found = run(&["/usr/sbin/blockdev", "--getsize64", &node]);
@@ -161,5 +163,40 @@ fn loop_the_kernel_is_told_of_partitions_that_it_does_not_find() {
         assert!(!Path::new(&format!("/sys/class/block/{}", gone.trim_start_matches("/dev/"))).exists());
     }
     // So that the device can be detached.
-    show_partitions(&host, &device.node, &Table::None).unwrap();
+    show_partitions(&host, &device.node, &Table::None, Patience::default()).unwrap();
+}
+
+#[test]
+fn loop_ext4_is_sound_to_those_who_know_it_and_takes_files() {
+    const E2FSCK: &str = "/usr/sbin/e2fsck";
+    const DUMPE2FS: &str = "/usr/sbin/dumpe2fs";
+    const DEBUGFS: &str = "/usr/sbin/debugfs";
+    if !able(&[E2FSCK, DUMPE2FS, DEBUGFS]) {
+        return;
+    }
+    // One group; a last group of few blocks; many groups, with copies in some of them.
+    for (ephemeral_mib, sector) in [(32, 512), (257, 512), (3333, 4096)] {
+        let device = Loop::new(ephemeral_mib + 700, sector);
+        let target = device.claim().unwrap();
+        let layout = Layout::plan(&Wishes { ephemeral_mib, ..FULL }, target.size_bytes(), sector).unwrap();
+        let partition = layout.get(Role::Ephemeral).unwrap();
+        let uuid = format::make_ext4(&target, partition, "ephemeral0").unwrap();
+        let table = write_table(&target, &layout).unwrap();
+        show_partitions(&Host::real(), &device.node, &table, Patience::default()).unwrap();
+        let node = partition_path(&device.node, partition.number);
+        run(&[E2FSCK, "-fn", &node]);
+        let head = run(&[DUMPE2FS, "-h", &node]);
+        for line in
+            [format!("Filesystem UUID:          {uuid}"), "Filesystem volume name:   ephemeral0".into()]
+        {
+            assert!(head.contains(&line), "{line}: {head}");
+        }
+        run(&[DEBUGFS, "-w", "-R", "write /etc/hostname file", &node]);
+        run(&[E2FSCK, "-fn", &node]);
+        if ephemeral_mib > 128 {
+            let copy = run(&[DUMPE2FS, "-h", "-o", "superblock=32768", "-o", "blocksize=4096", &node]);
+            assert!(copy.contains(&uuid.to_string()), "{copy}");
+        }
+        show_partitions(&Host::real(), &device.node, &Table::None, Patience::default()).unwrap();
+    }
 }

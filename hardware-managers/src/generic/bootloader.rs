@@ -1,16 +1,16 @@
-//! `image.install_bootloader` for whole-disk images: firmware boot entries on UEFI, nothing on BIOS.
+//! `image.install_bootloader`: firmware boot entries on UEFI; for partition images the image's own grub.
 //!
-//! Source: data plane page, 5.1. What upstream does in a chroot with the image's own grub is refused, as upstream does by
-//! default.
+//! Source: data plane page, 5.1. Running the image's grub is refused unless the conductor enables it, as upstream does.
 
 use std::time::Instant;
 
 use boot::Outcome;
+use disk::Patience;
 use disk::table::Table;
 use events::{EventKind, Phase};
 use hwm::{Context, Error};
 
-use super::root_disk;
+use super::{grub, root_disk};
 use crate::deployment::{Deployed, InstallBootloader};
 use crate::settings::Settings;
 
@@ -43,12 +43,17 @@ fn attempt(
     deployed: Option<&Deployed>,
     request: &InstallBootloader,
 ) -> Result<(), Error> {
-    let is_whole_disk = matches!(request.root_uuid.as_deref(), None | Some("" | "0x00000000"));
-    if !cx.host.is_uefi() {
-        if is_whole_disk || deployed.is_some() {
-            tracing::info!("a whole-disk image brings its own boot loader for BIOS: nothing to do");
-            return Ok(());
-        }
+    let root_uuid = request.root_uuid.as_deref().filter(|uuid| !matches!(*uuid, "" | "0x00000000"));
+    let is_uefi = cx.host.is_uefi();
+    // The disk signature of a whole-disk image looks like a root's UUID to the conductor.
+    let brings_loader =
+        root_uuid.is_none() || deployed.is_some_and(|deployed| deployed.partition_uuids.is_none());
+    if !is_uefi && brings_loader {
+        tracing::info!("a whole-disk image brings its own boot loader for BIOS: nothing to do");
+        return Ok(());
+    }
+    let may_run_grub = settings.enable_bios_bootloader_install && !brings_loader;
+    if !is_uefi && !may_run_grub {
         return Err(grub_is_disabled());
     }
     let disk = match deployed {
@@ -57,8 +62,10 @@ fn attempt(
     };
     let started = Instant::now();
     cx.events.emit(EventKind::PhaseStarted { phase: Phase::BootEntry, subject: disk.name.clone() });
-    tracing::info!(device = disk.name, "making firmware boot entries");
-    let result = boot_entries(cx, &disk, request, is_whole_disk);
+    tracing::info!(device = disk.name, "making the disk bootable");
+    let patience = settings.partitioning.patience();
+    let may_run_grub = may_run_grub.then_some(patience);
+    let result = make_bootable(cx, &disk, request, root_uuid.is_none(), may_run_grub);
     cx.events.emit(match &result {
         Ok(()) => EventKind::PhaseFinished {
             phase: Phase::BootEntry,
@@ -70,12 +77,27 @@ fn attempt(
     result
 }
 
-fn boot_entries(
+fn make_bootable(
     cx: &Context,
     disk: &wire::Disk,
     request: &InstallBootloader,
     is_whole_disk: bool,
+    may_run_grub: Option<Patience>,
 ) -> Result<(), Error> {
+    let entries = || boot_entries(cx, disk, request);
+    if cx.host.is_uefi() && entries()? {
+        return Ok(());
+    }
+    // As upstream: a whole-disk image without a loader that is known may still boot.
+    if is_whole_disk {
+        return Ok(());
+    }
+    let Some(patience) = may_run_grub else { return Err(grub_is_disabled()) };
+    grub::Job { cx, device: &disk.name, request, patience, boot_entries: &entries }.run()
+}
+
+/// Makes firmware boot entries; false where the EFI system partition holds no known boot loader.
+fn boot_entries(cx: &Context, disk: &wire::Disk, request: &InstallBootloader) -> Result<bool, Error> {
     let device = cx.host.path(&disk.name);
     let table = Table::read_device(&device)
         .map_err(|error| Error::other(format!("reading the partition table of {}", disk.name), error))?;
@@ -88,32 +110,30 @@ fn boot_entries(
                 entries.iter().map(|entry| format!("{} ({})", entry.label, entry.path)).collect();
             let made = made.join(", ");
             tracing::info!(device = disk.name, partition, made, removed = removed.len(), "boot entries made");
-            Ok(())
+            Ok(true)
         }
-        Outcome::NotUefi => Ok(()),
+        Outcome::NotUefi => Ok(false),
         Outcome::NoEsp => Err(Error::DeviceNotFound {
             message: format!(
                 "{} has no EFI system partition: deploy an image that boots with UEFI, or boot the node in BIOS mode",
                 disk.name
             ),
         }),
-        // As upstream: an image without a loader that is known may still boot, if it is a whole disk.
-        Outcome::NoLoader { partition } if is_whole_disk => {
+        Outcome::NoLoader { partition } => {
             tracing::warn!(
                 device = disk.name,
                 partition,
                 "no known boot loader was found: no boot entry is made"
             );
-            Ok(())
+            Ok(false)
         }
-        Outcome::NoLoader { .. } => Err(grub_is_disabled()),
     }
 }
 
 fn grub_is_disabled() -> Error {
     Error::InvalidImage {
-        message: "running the image's own grub from the ramdisk is disabled: deploy a whole-disk image with a boot loader of \
-                  its own, or boot the node in UEFI mode"
+        message: "installing a boot loader with the image's own grub is disabled, for it runs programs of the image in the \
+                  ramdisk: deploy a whole-disk image, or set enable_bios_bootloader_install in the conductor's [agent] section"
             .into(),
     }
 }

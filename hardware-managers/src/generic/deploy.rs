@@ -51,7 +51,7 @@ pub(crate) fn run(
         read_back: settings.verify_writes,
     };
     if let Some(wanted) = &image.partition {
-        return partition::write(cx, &settings.transport, &request, wanted, config_drive.as_deref(), &target);
+        return partition::write(cx, settings, &request, wanted, config_drive.as_deref(), &target);
     }
     announce(cx, &target, "writing an image");
     let written = write(cx, settings, &request, &target)?;
@@ -59,7 +59,9 @@ pub(crate) fn run(
     reread(cx, &target);
     let table = table(&target)?;
     if let Some(bytes) = &config_drive {
-        place_config_drive(cx, &target, bytes)?;
+        let bytes = disk::config_drive::suited(bytes, target.logical_sector_bytes(), settings.rebuild())
+            .map_err(|error| Error::Failed { message: hwm::chain(&error) })?;
+        place_config_drive(cx, &target, &bytes)?;
     }
     Ok(Deployed {
         root_uuid: table.disk_signature(),

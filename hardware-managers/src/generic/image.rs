@@ -140,7 +140,10 @@ pub(crate) fn permit_md5(image: &str, settings: &Settings) -> Result<(), Error> 
 
 /// The declared format, or every permitted one where none is declared. `gpt` and `iso` are raw bytes under another name.
 fn formats(info: &ImageInfo, settings: &Settings) -> Result<Vec<Format>, Error> {
-    let permitted = |names: &[&str]| settings.permitted_formats.iter().any(|p| names.contains(&p.as_str()));
+    let permitted = |names: &[&str]| {
+        settings.disable_deep_image_inspection
+            || settings.permitted_formats.iter().any(|permitted| names.contains(&permitted.as_str()))
+    };
     let refuse = |message| Err(Error::InvalidImage { message });
     match info.disk_format.as_deref() {
         Some("raw" | "gpt") => Ok(vec![Format::Raw]),
@@ -313,7 +316,9 @@ mod tests {
         }
         let settings = Settings { permitted_formats: vec!["raw".into()], ..Settings::default() };
         let qcow2 = json!({"checksum": sha("a"), "disk_format": "qcow2"});
-        assert!(matches!(check_with(qcow2, &settings), Err(Error::InvalidImage { .. })));
+        assert!(matches!(check_with(qcow2.clone(), &settings), Err(Error::InvalidImage { .. })));
+        let settings = Settings { disable_deep_image_inspection: true, ..settings };
+        assert_eq!(check_with(qcow2, &settings).unwrap().formats, [Format::Qcow2]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub(crate) mod deploy;
 mod erase;
 #[cfg(test)]
 mod fixture;
+mod grub;
 pub(crate) mod image;
 mod inject;
 mod inventory;

@@ -91,6 +91,7 @@ const EVERYWHERE: &[&str] = &[
     // File systems of images, config drives and EFI, with the character sets vfat asks for by name.
     "ext4",
     "xfs",
+    "btrfs",
     "vfat",
     "isofs",
     "udf",
@@ -163,7 +164,6 @@ const SERVER: &[&str] = &[
     "dm_raid",
     "dm_snapshot",
     "dm_thin_pool",
-    "btrfs",
     "squashfs",
     "overlay",
     "iscsi_ibft",

@@ -7,4 +7,4 @@ mod rebuild;
 
 pub use decode::{LIMIT_BYTES, decode};
 pub use place::{Placed, place};
-pub use rebuild::suited;
+pub use rebuild::{Rebuild, suited};

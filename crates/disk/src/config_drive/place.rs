@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::LIMIT_BYTES;
-use super::rebuild::suited;
+use super::rebuild::{Rebuild, suited};
 use crate::probe::probe;
 use crate::table::{Gpt, LINUX_FILE_SYSTEM_TYPE, Mbr, MbrRecord, Partition, Table};
 use crate::{Device, Error, Region, Source, Target};
@@ -30,7 +30,7 @@ pub struct Placed {
 /// file system made for them.
 pub fn place(target: &Target, image: &[u8]) -> Result<Placed, Error> {
     let device = target.open()?;
-    let image = &*suited(image, device.sector_bytes())?;
+    let image = &*suited(image, device.sector_bytes(), Rebuild::WhenNeeded)?;
     let length = u64::try_from(image.len()).unwrap_or(u64::MAX);
     if length > LIMIT_BYTES || length == 0 {
         return Err(Error::config_drive(format!("{length} bytes are not between 1 and 64 MiB")));

@@ -17,12 +17,22 @@ const MIB: usize = 1 << 20;
 /// Depth of directories copied from a FAT image.
 const DEPTH_LIMIT: usize = 16;
 
+/// When a config drive is made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rebuild {
+    /// Where the disk's sectors are too large for its file system.
+    WhenNeeded,
+    /// On every disk (`config_drive_rebuild`).
+    Always,
+}
+
 /// The image itself where the kernel can mount it on sectors of this size; else the same files in a FAT labelled `CONFIG-2`
 /// made for them. What can not be read is left as it is, as Ironic's agent does: the operator may know why.
-pub fn suited(image: &[u8], sector_bytes: u32) -> Result<Cow<'_, [u8]>, Error> {
+pub fn suited(image: &[u8], sector_bytes: u32, rebuild: Rebuild) -> Result<Cow<'_, [u8]>, Error> {
+    let always = rebuild == Rebuild::Always;
     let nodes = match probe(image).map(|file_system| file_system.kind) {
-        Some("iso9660") if sector_bytes > 2048 => tree(image),
-        Some("vfat") if fat_sector_bytes(image) < sector_bytes => {
+        Some("iso9660") if always || sector_bytes > 2048 => tree(image),
+        Some("vfat") if always || fat_sector_bytes(image) < sector_bytes => {
             fat_tree(image).map_err(|error| error.to_string())
         }
         _ => return Ok(Cow::Borrowed(image)),
@@ -166,10 +176,15 @@ mod tests {
     #[test]
     fn an_image_that_suits_the_disk_stays_as_it_is() {
         let small = build(&nodes(), 512).unwrap();
-        assert!(matches!(suited(&small, 512).unwrap(), Cow::Borrowed(_)));
-        let large = suited(&small, 4096).unwrap();
+        assert!(matches!(suited(&small, 512, Rebuild::WhenNeeded).unwrap(), Cow::Borrowed(_)));
+        let large = suited(&small, 4096, Rebuild::WhenNeeded).unwrap();
         assert_eq!(fat_sector_bytes(&large), 4096);
-        assert!(matches!(suited(&large, 512).unwrap(), Cow::Borrowed(_)), "larger sectors are no hindrance");
-        assert!(matches!(suited(b"junk", 4096).unwrap(), Cow::Borrowed(_)));
+        assert!(
+            matches!(suited(&large, 512, Rebuild::WhenNeeded).unwrap(), Cow::Borrowed(_)),
+            "larger sectors are no hindrance"
+        );
+        let anew = suited(&large, 512, Rebuild::Always).unwrap();
+        assert_eq!(fat_sector_bytes(&anew), 512);
+        assert!(matches!(suited(b"junk", 4096, Rebuild::Always).unwrap(), Cow::Borrowed(_)));
     }
 }

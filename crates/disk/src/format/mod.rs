@@ -1,12 +1,14 @@
-//! Making what the agent's own partitions hold: swap space, EFI system partitions, the bytes of a config drive.
+//! Making what the agent's own partitions hold: swap space, EFI system partitions, ext4, the bytes of a config drive.
 //!
-//! Every function takes the disk as a whole and the place of the partition: no device node is waited for. File systems for
-//! data (ext4, xfs) are made by their own tools, above.
+//! Every function takes the disk as a whole and the place of the partition: no device node is waited for. Other file systems
+//! are made by their own tools, above.
 
 mod esp;
+mod ext4;
 mod swap;
 
 pub use esp::make_esp;
+pub use ext4::make_ext4;
 pub use swap::make_swap;
 
 use crate::layout::Planned;
@@ -30,6 +32,20 @@ pub fn write_partition(target: &Target, partition: &Planned, bytes: &[u8]) -> Re
     padded.resize(bytes.len().div_ceil(sector) * sector, 0);
     device.write_at(partition.start_byte, &padded)?;
     device.flush()
+}
+
+/// Zeroes written at once.
+const ZERO_STEP: u64 = 1 << 20;
+
+fn zero(device: &Device, start: u64, length: u64) -> Result<(), Error> {
+    let end = start.saturating_add(length);
+    let mut at = start;
+    while at < end {
+        let step = (end - at).min(ZERO_STEP);
+        device.write_at(at, &vec![0; usize::try_from(step).unwrap_or_default()])?;
+        at += step;
+    }
+    Ok(())
 }
 
 /// A partition that is written and read like a file.

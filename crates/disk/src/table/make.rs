@@ -112,6 +112,8 @@ mod tests {
             label,
             is_uefi,
             is_power: false,
+            esp_mib: 550,
+            bios_boot_mib: 1,
             root_mib: 3,
             swap_mib: 2,
             ephemeral_mib: 1,

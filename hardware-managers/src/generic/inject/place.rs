@@ -158,7 +158,7 @@ impl<'a> Partitions<'a> {
             places.push(Place { number: 0, node, uuid: String::new(), name: String::new(), file_system });
         }
         drop(device);
-        disk::ensure_partitions(&self.cx.host, &disk.name, &table)
+        disk::show_partitions(&self.cx.host, &disk.name, &table, disk::Patience::default())
             .map_err(|error| Error::BlockDevice { message: hwm::chain(&error) })?;
         self.known.insert(disk.name.clone(), places.clone());
         Ok(places)

@@ -1,4 +1,4 @@
-//! The file system of the ephemeral partition, made by the tool of its kind. Source: data plane page, 3.3 and 3.4.
+//! The file system of the ephemeral partition: made by the tool of its kind; ext4 here, where there is no tool. Source: data plane page, 3.3 and 3.4.
 
 use std::time::Duration;
 
@@ -6,22 +6,31 @@ use disk::partition_path;
 use hwm::Error;
 use sys::{CommandLine, Host};
 
-const LABEL: &str = "ephemeral0";
+pub(super) const LABEL: &str = "ephemeral0";
 /// What the conductor takes where nothing is said.
 const DEFAULT: &str = "ext4";
 const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 /// Making a file system writes little, but a slow disk of many TiB takes its time.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// A tool that makes the wanted file system.
+/// Who makes the wanted file system.
 #[derive(Debug)]
-pub(super) struct Maker {
+pub(super) enum Maker {
+    /// A program of the ramdisk.
+    Tool(Tool),
+    /// [`disk::format::make_ext4`].
+    BuiltIn,
+}
+
+/// A program that makes file systems of one kind.
+#[derive(Debug)]
+pub(super) struct Tool {
     program: String,
     options: &'static [&'static str],
 }
 
 impl Maker {
-    /// The tool, if this system has it. Called before anything is written.
+    /// The tool of this kind, if the ramdisk has it; what needs none otherwise. Called before anything is written.
     pub(super) fn find(host: &Host, format: Option<&str>) -> Result<Self, Error> {
         let format = format.unwrap_or(DEFAULT);
         let invalid = |message: String| Error::InvalidParameters { message };
@@ -32,16 +41,19 @@ impl Maker {
         let program = DIRECTORIES
             .iter()
             .map(|directory| format!("{directory}/{name}"))
-            .find(|path| host.path(path).exists())
-            .ok_or_else(|| {
-                invalid(format!(
-                    "no ephemeral partition can be made with {format}: this ramdisk has no {name}; add it to the ramdisk \
-                     (ferric-image build --add), or set ephemeral_format to ext4; nothing was written"
-                ))
-            })?;
-        Ok(Self { program, options: options(format) })
+            .find(|path| host.path(path).exists());
+        match program {
+            Some(program) => Ok(Self::Tool(Tool { program, options: options(format) })),
+            None if format == DEFAULT => Ok(Self::BuiltIn),
+            None => Err(invalid(format!(
+                "no ephemeral partition can be made with {format}: this ramdisk has no {name}; add it to the ramdisk \
+                 (ferric-image build --add), or set ephemeral_format to ext4; nothing was written"
+            ))),
+        }
     }
+}
 
+impl Tool {
     /// **Makes the file system** on a partition whose node is there.
     pub(super) fn make(&self, host: &Host, device: &str, number: u32) -> Result<(), Error> {
         let node = partition_path(device, number);
@@ -84,7 +96,9 @@ mod tests {
     #[test]
     fn a_missing_tool_is_named_before_anything_happens() {
         let (_root, host) = machine("sbin/mkfs.ext4", FakeRunner::default());
-        assert!(Maker::find(&host, None).is_ok(), "ext4 is the default");
+        assert!(matches!(Maker::find(&host, None), Ok(Maker::Tool(_))), "ext4 is the default");
+        let bare = sys::fake::host("/nonexistent");
+        assert!(matches!(Maker::find(&bare, Some("ext4")), Ok(Maker::BuiltIn)), "and needs no tool");
         let error = Maker::find(&host, Some("xfs")).unwrap_err().to_string();
         assert!(error.contains("no mkfs.xfs") && error.contains("nothing was written"), "{error}");
         for wrong in ["../../bin/sh", "", "a b"] {
@@ -99,10 +113,14 @@ mod tests {
     fn the_tool_is_asked_for_the_label_and_its_failure_is_told() {
         let command = "/usr/sbin/mkfs.ext4 -q -F -L ephemeral0 /dev/nvme0n1p2";
         let (_root, host) = machine("usr/sbin/mkfs.ext4", FakeRunner::default().answer(command, ""));
-        Maker::find(&host, Some("ext4")).unwrap().make(&host, "/dev/nvme0n1", 2).unwrap();
+        let tool = |host, format| match Maker::find(host, Some(format)) {
+            Ok(Maker::Tool(tool)) => tool,
+            other => panic!("{other:?}"),
+        };
+        tool(&host, "ext4").make(&host, "/dev/nvme0n1", 2).unwrap();
         let runner = FakeRunner::default().fail("/sbin/mkfs.xfs -q -f -L ephemeral0 /dev/sda1", "no space");
         let (_root, host) = machine("sbin/mkfs.xfs", runner);
-        let error = Maker::find(&host, Some("xfs")).unwrap().make(&host, "/dev/sda", 1).unwrap_err();
+        let error = tool(&host, "xfs").make(&host, "/dev/sda", 1).unwrap_err();
         assert!(hwm::chain(&error).contains("no space"), "{error}");
     }
 }

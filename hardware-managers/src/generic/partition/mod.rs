@@ -22,6 +22,7 @@ use self::ephemeral::Maker;
 use self::sink::RootSink;
 use super::deploy::{announce, protected, write_error};
 use crate::deployment::Deployed;
+use crate::settings::{Partitioning, Settings};
 pub use uuids::PartitionUuids;
 pub use wanted::PartitionImage;
 
@@ -34,28 +35,29 @@ const MIB: u64 = 1 << 20;
 /// **Partitions a disk anew, or keeps its ephemeral partition, and writes an image to the root partition.**
 pub(super) fn write(
     cx: &Context,
-    transport: &Transport,
+    settings: &Settings,
     request: &ImageRequest,
     wanted: &PartitionImage,
     config_drive: Option<&[u8]>,
     target: &Target,
 ) -> Result<Deployed, Error> {
     let config_drive = config_drive
-        .map(|bytes| disk::config_drive::suited(bytes, target.logical_sector_bytes()))
+        .map(|bytes| disk::config_drive::suited(bytes, target.logical_sector_bytes(), settings.rebuild()))
         .transpose()
         .map_err(|error| Error::Failed { message: hwm::chain(&error) })?;
-    let layout = layout(cx, wanted, config_drive.as_deref(), target)?;
+    let layout = layout(cx, &settings.partitioning, wanted, config_drive.as_deref(), target)?;
     let maker = (wanted.ephemeral_mib > 0 && !wanted.preserve_ephemeral)
         .then(|| Maker::find(&cx.host, wanted.ephemeral_format.as_deref()))
         .transpose()?;
 
     announce(cx, target, "writing a partition image");
-    let written = stream(cx, transport, request, wanted, &layout, target)?;
-    let table = prepare(cx, wanted, config_drive.as_deref(), &layout, target)?;
-    if let (Some(maker), Some(partition)) = (maker, layout.get(Role::Ephemeral)) {
-        disk::show_partitions(&cx.host, &target.disk().name, &table)
+    let written = stream(cx, &settings.transport, request, wanted, &layout, target)?;
+    let built_in = matches!(maker, Some(Maker::BuiltIn));
+    let table = prepare(cx, wanted, config_drive.as_deref(), built_in, &layout, target)?;
+    if let (Some(Maker::Tool(tool)), Some(partition)) = (maker, layout.get(Role::Ephemeral)) {
+        disk::show_partitions(&cx.host, &target.disk().name, &table, settings.partitioning.patience())
             .map_err(|error| failed(target, &error))?;
-        maker.make(&cx.host, &target.disk().name, partition.number)?;
+        tool.make(&cx.host, &target.disk().name, partition.number)?;
     } else {
         target.reread_partitions();
     }
@@ -73,6 +75,7 @@ pub(super) fn write(
 /// Where everything goes. Reads the disk only where partitions are to be kept.
 fn layout(
     cx: &Context,
+    sizes: &Partitioning,
     wanted: &PartitionImage,
     config_drive: Option<&[u8]>,
     target: &Target,
@@ -83,6 +86,8 @@ fn layout(
         label,
         is_uefi: mode == boot_mode::BootMode::Uefi,
         is_power: cfg!(target_arch = "powerpc64"),
+        esp_mib: sizes.efi_system_mib.into(),
+        bios_boot_mib: sizes.bios_boot_mib.into(),
         root_mib: wanted.root_mib,
         swap_mib: wanted.swap_mib,
         ephemeral_mib: wanted.ephemeral_mib,
@@ -137,6 +142,7 @@ fn prepare(
     cx: &Context,
     wanted: &PartitionImage,
     config_drive: Option<&[u8]>,
+    make_ephemeral: bool,
     layout: &Layout,
     target: &Target,
 ) -> Result<Table, Error> {
@@ -149,6 +155,14 @@ fn prepare(
     }
     if let Some(swap) = layout.get(Role::Swap) {
         format::make_swap(target, swap, SWAP_LABEL).map_err(wrong)?;
+    }
+    if let Some(ephemeral) = layout.get(Role::Ephemeral).filter(|_| make_ephemeral) {
+        tracing::info!(
+            device = target.disk().name,
+            partition = ephemeral.number,
+            "making an ext4 file system"
+        );
+        format::make_ext4(target, ephemeral, ephemeral::LABEL).map_err(wrong)?;
     }
     if wanted.preserve_ephemeral {
         return target.table().map_err(wrong);

@@ -9,6 +9,9 @@ use imaging::{BlockSink, DeviceSink};
 
 use super::{MIB, PartitionImage};
 
+/// The part of the first sector that is code, before the disk signature.
+const BOOT_CODE: u64 = 440;
+
 /// A range of a disk that is opened for nobody else. **What is written here is on the disk at once.**
 pub(super) struct RootSink {
     disk: DeviceSink,
@@ -44,7 +47,8 @@ fn to_clear(target: &Target, layout: &Layout, preserve: bool) -> Vec<(u64, u64)>
         .filter(|partition| !(preserve && partition.role == Role::Ephemeral))
         .map(|partition| (partition.start_byte, partition.size_byte));
     if preserve {
-        return disk::metadata_ranges(new, size);
+        // Boot code would look for the system that is about to go.
+        return disk::metadata_ranges(new.chain([(0, BOOT_CODE)]), size);
     }
     let old = target.table().unwrap_or(Table::None);
     let old = old.partitions().iter().map(|partition| (partition.start_byte, partition.size_byte));
