@@ -14,6 +14,7 @@ use wire::CommandRequest;
 use super::error::{ErrorClass, Failure};
 use super::parse::{Command, Mode, Refusal, short_name};
 use super::record::{History, Outcome, Record};
+use super::sanitize;
 use crate::json::Pieces;
 
 /// Does what a command asks. Blocks; runs on a thread of its own.
@@ -119,6 +120,9 @@ impl Executor {
 
     async fn admit_and_run(self, request: CommandRequest) -> Result<Record, Fault> {
         let CommandRequest { name, params } = request;
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            tracing::debug!(command = name, params = sanitize::shown(&params), "command received");
+        }
         let _gate = self.0.gate.lock().await;
         let command = match self.admit(&name, params)? {
             Ok(command) => command,

@@ -16,6 +16,7 @@ mod parameters;
 mod parse;
 mod record;
 mod rescue;
+mod sanitize;
 mod standby;
 mod steps;
 

@@ -12,7 +12,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use events::Events;
-use ferric_agent::command::{Deployment, Ending};
+use ferric_agent::clock::{TimeServers, Timekeeper};
+use ferric_agent::command::{Deployment, Ending, Extensions, Machine};
 use ferric_agent::config::{Config, Overrides};
 use ferric_agent::logging::LogRing;
 use ferric_agent::startup::{self, Agent};
@@ -377,4 +378,80 @@ impl Caller {
         let list: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
         list["commands"].as_array().unwrap().clone()
     }
+}
+
+/// A deployment that refuses every image at once.
+pub struct NoDeployment;
+
+impl Deployment for NoDeployment {
+    fn configure(&self, _: &Config) {}
+
+    fn check_image(&self, image: &ImageInfo) -> Result<(), Error> {
+        let known = image.checksum.is_some() || image.os_hash_value.is_some();
+        if known { Ok(()) } else { Err(Error::InvalidParameters { message: "no checksum".into() }) }
+    }
+
+    fn prepare_image(&self, _: &Context, _: ImageInfo, _: Option<Secret>) -> Result<String, Error> {
+        Err(Error::ImageDownload { message: "nobody there".into() })
+    }
+
+    fn install_bootc(&self, _: &Context, _: &InstallBootc) -> Result<String, Error> {
+        Err(Error::Execution { message: "no podman".into() })
+    }
+
+    fn partition_uuids(&self) -> Value {
+        json!({})
+    }
+
+    fn install_bootloader(&self, _: &Context, _: &InstallBootloader) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn sync(&self, _: &Context) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// A manager that takes every step and keeps nothing.
+struct Patient;
+
+impl HardwareManager for Patient {
+    fn name(&self) -> &str {
+        "PatientHardwareManager"
+    }
+    fn declared_name(&self) -> &str {
+        "patient_hardware_manager"
+    }
+    fn version(&self) -> &str {
+        "1"
+    }
+    fn support(&self, _: &sys::Host) -> Support {
+        Support::GENERIC
+    }
+    fn steps(&self, _: StepKind, _: &Context) -> Result<Answer<Vec<Step>>, Error> {
+        Ok(Answer::Mine(Vec::new()))
+    }
+    fn run_step(&self, call: &StepCall, _: &Context) -> Result<Answer<Value>, Error> {
+        match call.step.as_str() {
+            "panic" => panic!("a manager with a defect"),
+            "foreign" => Ok(Answer::NotMine),
+            _ => Ok(Answer::Mine(Value::Null)),
+        }
+    }
+}
+
+/// The real handler of commands on a machine below `root` that is no ramdisk, so nothing can be switched off.
+pub fn extensions(root: &std::path::Path) -> Extensions {
+    let host = sys::fake::host(root);
+    let events = Events::default();
+    let managers: Vec<Box<dyn HardwareManager>> = vec![Box::new(Patient)];
+    Extensions::new(Machine {
+        context: Context::new(host.clone(), events.clone()),
+        registry: Arc::new(hwm::Registry::probe(&host, managers)),
+        deployment: Arc::new(NoDeployment),
+        ramdisk: false,
+        log: LogRing::default(),
+        clock: Timekeeper::new(host, events, TimeServers::default(), false),
+        ending: watch::Sender::new(None),
+    })
 }
