@@ -13,7 +13,7 @@
 //! - [`door`]: the address, port and certificate at which the agent is reached.
 //! - [`clock`]: what time it is, and setting it right.
 //! - [`inspection`]: what the machine is made of, told before anybody asks.
-//! - [`mdns`]: finds a conductor on the local network.
+//! - [`mdns`]: finds a conductor on the local network; [`vlan`]: interfaces that are made for it.
 //! - [`init`]: what comes before all that when the agent is the first process of a ramdisk.
 //! - [`rescue`] and [`lockdown`]: what is left to do when a conductor ends the agent's service; [`metrics`]: what it counted.
 //! - [`json`]: text that is written once and shared.
@@ -38,6 +38,7 @@ pub mod progress;
 pub mod rescue;
 pub mod startup;
 pub mod virtual_media;
+pub mod vlan;
 
 pub use cli::main;
 

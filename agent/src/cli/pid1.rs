@@ -15,6 +15,7 @@ use crate::lockdown;
 use crate::logging::{self, Output};
 use crate::progress;
 use crate::rescue;
+use crate::vlan;
 
 /// Never returns, unless this turns out to be no ramdisk: then the managers come back, for an ordinary run.
 pub(super) fn run(host: &Host, managers: Vec<Box<dyn HardwareManager>>) -> Vec<Box<dyn HardwareManager>> {
@@ -51,6 +52,9 @@ fn agent(
     logging.configure(*config.debug, config.log_path().as_deref());
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+    for name in vlan::create(host, &config) {
+        network.adopt(host, &name);
     }
     console.banner(&Identity::collect(host, Some(&config), Some(&network)));
     let log = logging.ring;

@@ -18,6 +18,7 @@ use crate::logging::{self, LogRing, Output};
 use crate::mdns;
 use crate::progress;
 use crate::startup::{self, Agent};
+use crate::vlan;
 
 /// Threads that answer HTTP.
 const WORKERS: usize = 2;
@@ -69,6 +70,7 @@ pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn Hardware
     }
     let events = Events::default();
     progress::log_events(&events);
+    let _ = vlan::create(host, &config); // set up; who gives them addresses is this machine's business
     let setup = Setup {
         host: host.clone(),
         config,

@@ -11,7 +11,7 @@ use sys::{Host, Power};
 
 use super::{Console, Identity, reaper};
 use crate::cmdline::Cmdline;
-use crate::config::Config;
+use crate::config::{Config, Overrides};
 
 /// How long a message is shown before the machine reboots or is switched off, if that is what is wanted.
 const SHOWN_FOR: Duration = Duration::from_secs(60);
@@ -56,21 +56,36 @@ pub fn fatal(
     let policy = OnFatal::from_cmdline(cmdline);
     tracing::error!(what, error = chain(error).join(": "), "fatal");
     let lines = message(what, &chain(error), advice, policy);
+    stay(host, cmdline, console, &lines, SHOWN_FOR, REPEATED_EVERY)
+}
+
+/// Shows the message and does what is wanted, for ever.
+fn stay(
+    host: &Host,
+    cmdline: &Cmdline,
+    console: &Console,
+    lines: &[String],
+    shown_for: Duration,
+    repeated_every: Duration,
+) -> ! {
+    let policy = OnFatal::from_cmdline(cmdline);
     loop {
-        console.banner(&Identity::collect(host, Config::from_cmdline(cmdline).ok().as_ref(), None));
-        for line in &lines {
+        // The failure may be that very configuration.
+        let config = Config::load(host, cmdline, &Overrides::default()).ok().map(|(config, _)| config);
+        console.banner(&Identity::collect(host, config.as_ref(), None));
+        for line in lines {
             console.line(line);
         }
         console.flush();
         let action = match policy {
             OnFatal::Wait => {
-                thread::sleep(REPEATED_EVERY);
+                thread::sleep(repeated_every);
                 continue;
             }
             OnFatal::Reboot => Power::Reboot,
             OnFatal::PowerOff => Power::Off,
         };
-        thread::sleep(SHOWN_FOR);
+        thread::sleep(shown_for);
         reaper::restart(host, action); // comes back only when the kernel refuses: then the message stays
     }
 }
@@ -155,5 +170,49 @@ mod tests {
         assert_eq!(policy("ferric-on-fatal=explode"), OnFatal::Wait);
         assert_eq!(policy("ferric-on-fatal=reboot"), OnFatal::Reboot);
         assert_eq!(policy("ferric-on-fatal=poweroff"), OnFatal::PowerOff);
+    }
+
+    #[test]
+    fn the_machine_reboots_or_powers_off_after_its_message_or_stays_with_it() {
+        use std::sync::Arc;
+        use sys::fake::{Call, FakeRunner, RecordingKernel};
+        for (parameter, expected) in [
+            ("ferric-on-fatal=reboot", Some(Power::Reboot)),
+            ("ferric-on-fatal=poweroff", Some(Power::Off)),
+            ("ferric-on-fatal=wait", None),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            std::fs::create_dir(root.path().join("etc")).unwrap();
+            std::fs::write(root.path().join("etc/ironic-python-agent.conf"), "api_url = http://c:1\n")
+                .unwrap();
+            let screen = root.path().join("screen");
+            let console =
+                Console::to_writer(&events::Events::default(), std::fs::File::create(&screen).unwrap());
+            let kernel = Arc::new(RecordingKernel::default());
+            let host = Host::new(root.path(), Arc::new(FakeRunner::default()), kernel.clone());
+            thread::spawn(move || {
+                let short = Duration::from_millis(20);
+                stay(&host, &Cmdline::parse(parameter), &console, &["it failed".into()], short, short)
+            });
+            let powers = || {
+                let calls = kernel.calls().into_iter();
+                calls.filter(|call| matches!(call, Call::Power(_))).collect::<Vec<_>>()
+            };
+            let shown = || std::fs::read_to_string(&screen).unwrap_or_default().matches("it failed").count();
+            let deadline = std::time::Instant::now() + Duration::from_secs(20);
+            while (shown() < 3 || (expected.is_some() && powers().is_empty()))
+                && std::time::Instant::now() < deadline
+            {
+                thread::sleep(Duration::from_millis(20));
+            }
+            assert!(shown() >= 3, "{parameter}: it stays on the screen");
+            assert_eq!(powers().first().cloned(), expected.map(Call::Power), "{parameter}");
+            assert!(
+                kernel.calls().contains(&Call::Sync) == expected.is_some(),
+                "{parameter}: dirty pages first"
+            );
+            let text = std::fs::read_to_string(&screen).unwrap();
+            assert!(text.contains("http://c:1 (file "), "the banner knows the files: {text}");
+        }
     }
 }

@@ -9,6 +9,7 @@ mod configure;
 mod dhcp;
 mod dhcp6;
 mod files;
+mod given;
 mod ipv6;
 mod link;
 mod mac;
@@ -18,6 +19,7 @@ mod state;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +30,7 @@ use sys::Host;
 use crate::cmdline::Cmdline;
 use configure::{apply_lease, apply_static, remove_lease};
 use dhcp::{Lease, Progress};
+use given::{Given, GivenLink, GivenRoute, LinkKind};
 use link::Link;
 pub use mac::{Mac, NotAMac};
 use plan::{Method, Plan, StaticAddress};
@@ -89,11 +92,15 @@ impl Network {
     ///
     /// `given` is the static network that virtual media describes, where it does.
     pub(super) fn start(host: &Host, cmdline: &Cmdline, given: Option<&[u8]>, events: &Events) -> Self {
-        let _ = given;
-        let plan = Plan::new(cmdline);
+        let mut plan = Plan::new(cmdline);
+        if let Some(bytes) = given {
+            let (given, complaints) = Given::parse(bytes);
+            plan.given = given;
+            plan.complaints.extend(complaints);
+        }
         for complaint in &plan.complaints {
-            tracing::warn!(complaint, "kernel command line");
-            events.emit(EventKind::Notice { message: format!("kernel command line: {complaint}") });
+            tracing::warn!(complaint, "what is said of the network");
+            events.emit(EventKind::Notice { message: format!("network: {complaint}") });
         }
         let network = Self { shared: Shared::new(plan), events: events.clone() };
         if let Err(error) = sys::net::route::interface_index("lo").and_then(sys::net::route::set_up) {
@@ -187,7 +194,24 @@ impl Network {
         }
     }
 
+    /// Takes care of an interface that was made of others. It asks by DHCP, unless the kernel command line says otherwise.
+    pub fn adopt(&self, host: &Host, name: &str) {
+        let mac = host.attribute(format!("/sys/class/net/{name}/address")).and_then(|text| text.parse().ok());
+        match mac {
+            Some(mac) => self.take_up(host, Link { name: name.to_owned(), mac }, false),
+            None => tracing::warn!(interface = name, "no such network interface"),
+        }
+    }
+
     fn take_up(&self, host: &Host, link: Link, first: bool) {
+        if let Some(card) = self.shared.plan().given.card(link.mac) {
+            let (shown, condition) = (link.clone(), self.take_up_given(host, link, card));
+            if let Err(error) = condition {
+                tracing::warn!(interface = shown.name, %error, "the network data of virtual media can not be applied");
+                self.shared.set(&shown, Condition::Failed(format!("network data of virtual media: {error}")));
+            }
+            return;
+        }
         let method = self.shared.plan().method_for(&link.name, link.mac, first);
         tracing::info!(interface = link.name, mac = %link.mac, ?method, "network interface");
         let index = match sys::net::route::interface_index(&link.name) {
@@ -219,6 +243,93 @@ impl Network {
                 super::spawn(&name, move || care.run_dhcp());
             }
         }
+    }
+
+    /// A card as virtual media describes it: by itself, or as a part of a bond, which the first of its members makes.
+    fn take_up_given(&self, host: &Host, link: Link, card: &GivenLink) -> io::Result<()> {
+        let index = sys::net::route::interface_index(&link.name)?;
+        let Some(bond) = self.shared.plan().given.bond_of(&card.id) else {
+            sys::net::route::set_up(index)?;
+            return self.configure(host, link, index, card);
+        };
+        let name = bond.bond_name();
+        let LinkKind::Bond { mode, .. } = bond.kind else { return Ok(()) };
+        let is_new = self.shared.is_first_member(&name);
+        if is_new {
+            // The kernel's driver makes a `bond0` of its own when it is loaded.
+            match sys::net::link::create_bond(&name, mode) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    sys::net::link::delete(sys::net::route::interface_index(&name)?)?;
+                    sys::net::link::create_bond(&name, mode)?;
+                }
+                created => created?,
+            }
+        }
+        let bond_index = sys::net::route::interface_index(&name)?;
+        let own = Link { name: name.clone(), mac: bond.mac.unwrap_or(link.mac) };
+        if is_new {
+            sys::net::link::set_mac(bond_index, own.mac.0)?;
+        }
+        sys::net::link::set_down(index)?;
+        sys::net::link::set_master(index, bond_index)?;
+        sys::net::route::set_up(index)?;
+        self.shared.set(&link, Condition::Member(name));
+        if is_new {
+            sys::net::route::set_up(bond_index)?;
+            self.configure(host, own, bond_index, bond)?;
+        }
+        Ok(())
+    }
+
+    /// Puts on an interface what virtual media says is on it, and makes the VLANs that stand on it.
+    fn configure(&self, host: &Host, link: Link, index: u32, given: &GivenLink) -> io::Result<()> {
+        if let Some(mtu) = given.mtu
+            && let Err(error) = sys::net::route::set_mtu(index, mtu)
+        {
+            tracing::warn!(interface = link.name, mtu, %error, "the packet size can not be set");
+        }
+        let care = Care { network: self.clone(), host: host.clone(), index, link: link.clone() };
+        let watching = care.clone();
+        super::spawn(&format!("ipv6-{}", link.name), move || watching.run_ipv6(true, None));
+        let gateway = |is_ipv4: bool| {
+            let default =
+                given.routes.iter().find(|route| route.prefix == 0 && route.gateway.is_ipv4() == is_ipv4);
+            default.map(|route| route.gateway)
+        };
+        for fixed in &given.addresses {
+            sys::net::route::add_address(index, fixed.address, fixed.prefix)?;
+        }
+        for route in &given.routes {
+            care.add_route(route);
+        }
+        match given.addresses.first() {
+            Some(fixed) => {
+                care.up(care.fixed(&StaticAddress { gateway: gateway(fixed.address.is_ipv4()), ..*fixed }));
+            }
+            None if given.dhcp => {
+                let asking = care.clone();
+                super::spawn(&format!("dhcp-{}", link.name), move || asking.run_dhcp());
+            }
+            None => care.condition(Condition::Bare),
+        }
+        for (vlan, id) in self.shared.plan().given.vlans_on(&given.id) {
+            let mut name = format!("{}.{id}", link.name);
+            if name.len() > sys::net::link::LONGEST_NAME {
+                name = format!("vlan{id}");
+            }
+            match sys::net::link::create_vlan(index, &name, id) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                created => created?,
+            }
+            let own = sys::net::route::interface_index(&name)?;
+            let mac = vlan.mac.unwrap_or(link.mac);
+            if mac != link.mac {
+                sys::net::link::set_mac(own, mac.0)?;
+            }
+            sys::net::route::set_up(own)?;
+            self.configure(host, Link { name, mac }, own, vlan)?;
+        }
+        Ok(())
     }
 
     fn notice(&self, message: String) {
@@ -371,6 +482,19 @@ impl Care {
             Err(error) => {
                 self.condition(Condition::Failed(format!("{} can not be set: {error}", fixed.address)))
             }
+        }
+    }
+
+    fn add_route(&self, given: &GivenRoute) {
+        let route = sys::net::route::Route {
+            destination: given.destination,
+            prefix: given.prefix,
+            gateway: Some(given.gateway),
+            interface: self.index,
+            metric: self.metric(),
+        };
+        if let Err(error) = sys::net::route::add_route(&route) {
+            tracing::warn!(interface = self.link.name, ?route, %error, "a route of virtual media can not be set");
         }
     }
 

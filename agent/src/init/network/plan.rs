@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use super::given::Given;
 use super::mac::Mac;
 use crate::cmdline::Cmdline;
 
@@ -16,6 +17,8 @@ pub(super) struct Plan {
     pub requests: Vec<Request>,
     /// The interface that the machine was booted from.
     pub boot_interface: Option<Mac>,
+    /// The static network that virtual media describes: goes before the rest, for the cards that it names.
+    pub given: Given,
     /// Name servers that go before those of DHCP.
     pub name_servers: Vec<IpAddr>,
     /// What was not understood, in words.
@@ -109,6 +112,7 @@ impl Plan {
         self.name_servers
             .iter()
             .chain(self.requests.iter().flat_map(|request| &request.name_servers))
+            .chain(&self.given.name_servers)
             .copied()
     }
 }

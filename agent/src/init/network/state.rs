@@ -1,6 +1,6 @@
 //! What is known of every interface, shared between the threads that look after them and those who ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +23,10 @@ pub(super) enum Condition {
     /// IPv6 alone is wanted: the kernel makes an address when a router advertises the network.
     Ipv6Only,
     Unused,
+    /// Virtual media gives it no address: others stand on it, or nobody does.
+    Bare,
+    /// A part of this bond.
+    Member(String),
     Failed(String),
 }
 
@@ -42,6 +46,8 @@ struct State {
     links: BTreeMap<(usize, String), LinkState>,
     first_up: Option<Instant>,
     first_ipv6: Option<Instant>,
+    /// Names of the bonds that were made.
+    bonds: BTreeSet<String>,
 }
 
 struct LinkState {
@@ -107,6 +113,11 @@ impl Shared {
         }
         self.0.changed.notify_all();
         is_new
+    }
+
+    /// Whether a bond is still to be made; from now on it counts as made.
+    pub(super) fn is_first_member(&self, bond: &str) -> bool {
+        self.state().bonds.insert(bond.to_owned())
     }
 
     pub(super) fn remove(&self, name: &str) {
@@ -258,6 +269,8 @@ impl Condition {
             | Condition::Up(_)
             | Condition::Ipv6Only
             | Condition::Unused
+            | Condition::Bare
+            | Condition::Member(_)
             | Condition::Failed(_) => true,
         }
     }
@@ -273,6 +286,8 @@ impl std::fmt::Display for Condition {
             Condition::Up(up) => write!(f, "{}/{}", up.address, up.prefix),
             Condition::Ipv6Only => f.write_str("waits for a router advertisement (IPv6)"),
             Condition::Unused => f.write_str("is not used (kernel parameter ip=)"),
+            Condition::Bare => f.write_str("has no address of its own (network data of virtual media)"),
+            Condition::Member(bond) => write!(f, "is a part of {bond}"),
             Condition::Failed(reason) => write!(f, "failed: {reason}"),
         }
     }

@@ -92,6 +92,16 @@ fn brought_up(
     server: &[&str],
     enough: impl Fn(&[Up], &str) -> bool + Send + 'static,
 ) -> Option<(Vec<Up>, String)> {
+    brought_up_as_given(None, cmdline, server, enough)
+}
+
+/// The same with what virtual media says of the network: `MAC` stands for the card's address.
+fn brought_up_as_given(
+    given: Option<&'static str>,
+    cmdline: &str,
+    server: &[&str],
+    enough: impl Fn(&[Up], &str) -> bool + Send + 'static,
+) -> Option<(Vec<Up>, String)> {
     if !nix::unistd::geteuid().is_root() || !std::path::Path::new("/usr/sbin/dnsmasq").exists() {
         skip("needs root and dnsmasq (scripts/setup.sh installs it)");
         return None;
@@ -103,7 +113,10 @@ fn brought_up(
         let _server = Server::start(&server.iter().map(String::as_str).collect::<Vec<_>>());
         let root = tempfile::tempdir().unwrap();
         let host = machine(root.path());
-        let network = Network::start(&host, &cmdline, None, &Events::default());
+        let mac = host.attribute("/sys/class/net/eth0/address").unwrap();
+        let given = given.map(|text| text.replace("MAC", &mac));
+        let given = given.as_deref().map(str::as_bytes);
+        let network = Network::start(&host, &cmdline, given, &Events::default());
         network.wait(Duration::from_secs(40));
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -186,4 +199,20 @@ fn netns_dhcpv6_by_command_line_and_a_static_ipv6_address() {
     assert_eq!(addresses(&ups), ["2001:db8:1::9/64"]);
     assert_eq!(ups[0].gateway, Some("2001:db8:1::1".parse().unwrap()));
     assert!(names.contains("nameserver 2001:db8:1::54\n"), "{names}");
+}
+
+#[test]
+fn netns_network_data_of_virtual_media_goes_before_dhcp() {
+    let data = r#"{"links": [{"id": "a", "type": "phy", "ethernet_mac_address": "MAC", "mtu": 1400}],
+        "networks": [
+            {"id": "n0", "link": "a", "type": "ipv4", "ip_address": "192.0.2.9", "netmask": "255.255.255.0",
+             "routes": [{"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "192.0.2.1"}]},
+            {"id": "n1", "link": "a", "type": "ipv6", "ip_address": "2001:db8:1::9", "netmask": "64"}],
+        "services": [{"type": "dns", "address": "192.0.2.53"}]}"#;
+    let range = "--dhcp-range=192.0.2.100,192.0.2.200,1h"; // offered in vain
+    let both = |ups: &[Up], names: &str| ups.len() == 2 && names.contains("nameserver");
+    let Some((ups, names)) = brought_up_as_given(Some(data), "ip=dhcp", &[range], both) else { return };
+    assert_eq!(addresses(&ups), ["192.0.2.9/24", "2001:db8:1::9/64"]);
+    assert_eq!(ups[0].gateway, Some("192.0.2.1".parse().unwrap()));
+    assert!(names.contains("nameserver 192.0.2.53\n"), "{names}");
 }

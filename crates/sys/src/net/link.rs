@@ -8,6 +8,7 @@ use super::route::{attribute, request};
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINK: u16 = 5;
@@ -50,6 +51,11 @@ pub fn create_bond(name: &str, mode: BondMode) -> io::Result<()> {
     attribute(&mut data, IFLA_BOND_MODE, &[mode as u8]);
     attribute(&mut data, IFLA_BOND_MIIMON, &BOND_WATCH.to_ne_bytes());
     create(name, "bond", &data, None)
+}
+
+/// Takes away an interface that was made.
+pub fn delete(interface: u32) -> io::Result<()> {
+    request(RTM_DELLINK, 0, &header(interface, 0, 0)?)
 }
 
 /// Makes an interface, which must be down, a member of a bond.
@@ -115,6 +121,9 @@ mod tests {
             set_mac(under, [2, 0, 0, 0, 0, 7]).unwrap();
             set_up(under).unwrap();
             set_down(under).unwrap();
+            create("under1", "veth", &[], None).unwrap();
+            delete(interface_index("under1").unwrap()).unwrap();
+            assert!(interface_index("under1").is_err());
             match create_vlan(under, "under0.12", 12) {
                 Ok(()) => {
                     interface_index("under0.12").unwrap();
