@@ -187,7 +187,7 @@ impl Deployment {
     /// `Execution` where that is switched off or the ramdisk has no podman; `ImageDownload`, `ImageWrite`, `InvalidImage`.
     pub fn install_bootc(&self, cx: &Context, request: &InstallBootc) -> Result<String, Error> {
         *lock(&self.deployed) = None; // whatever was there is about to go
-        let disk = bootc::install(cx, &self.settings(), request)?;
+        let disk = bootc::install(&self.with_fresh_hints(cx), &self.settings(), request)?;
         Ok(format!("Container image ({}) written to device {}", request.image_source, disk.name))
     }
 

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -57,7 +57,7 @@ impl Default for Limits {
 const HEADERS: usize = 64;
 const HEAD_BYTES: usize = 64 * 1024;
 /// Connections that wait in the kernel's queue.
-const BACKLOG: i32 = 1024;
+const BACKLOG: u32 = 1024;
 /// How long a peer may leave data unacknowledged, or its window closed, before it counts as gone, in milliseconds.
 const UNACKNOWLEDGED: u32 = 60_000;
 /// How often to look for somebody who can leave, when all places are taken.
@@ -91,19 +91,16 @@ pub fn bind(host: Option<&str>, port: u16) -> io::Result<Bound> {
     Ok(Bound { listener, address })
 }
 
-/// By hand, because whether an IPv6 socket takes IPv4 too must not depend on a system setting.
+/// By hand, because whether an IPv6 socket takes IPv4 too must not depend on a system setting. Not by nix, which refuses a
+/// backlog beyond the C library's constant: 128 with musl, whatever the kernel allows.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let family = if address.is_ipv4() { socket::AddressFamily::Inet } else { socket::AddressFamily::Inet6 };
-    let flags = socket::SockFlag::SOCK_CLOEXEC | socket::SockFlag::SOCK_NONBLOCK;
-    let fd = socket::socket(family, socket::SockType::Stream, flags, None)?;
-    socket::setsockopt(&fd, socket::sockopt::ReuseAddr, &true)?;
+    let listening = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    listening.set_reuseaddr(true)?;
     if address.is_ipv6() {
-        socket::setsockopt(&fd, socket::sockopt::Ipv6V6Only, &false)?;
+        socket::setsockopt(&listening, socket::sockopt::Ipv6V6Only, &false)?;
     }
-    let storage = socket::SockaddrStorage::from(address);
-    socket::bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &storage)?;
-    socket::listen(&fd, socket::Backlog::new(BACKLOG)?)?;
-    TcpListener::from_std(std::net::TcpListener::from(fd))
+    listening.bind(address)?;
+    listening.listen(BACKLOG)
 }
 
 /// Serves until `stop` becomes true. Then the socket closes, and so does each connection once the reply to its request has

@@ -17,7 +17,7 @@ pub fn system_bundle(root: &Path) -> Option<PathBuf> {
     let place = |path: &&str| root.join(path.trim_start_matches('/'));
     let filled =
         |path: &PathBuf| std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() > 0);
-    SYSTEM_BUNDLES.iter().map(|path| place(&path)).find(filled)
+    SYSTEM_BUNDLES.iter().map(place).find(filled)
 }
 
 #[cfg(test)]
