@@ -44,7 +44,7 @@ pub enum Error {
     Inspection(#[source] inspection::Error),
     /// The client towards the conductor can not be made.
     #[error("setting up the connection to the conductor")]
-    Client(#[source] conductor::Error),
+    Client(#[source] Box<conductor::Error>),
     /// Nobody said which node this is, for the whole time.
     #[error(
         "lookup failed for {seconds} seconds; is one of the addresses {addresses} a port of a node that is being deployed or cleaned?"
@@ -56,7 +56,7 @@ pub enum Error {
         addresses: String,
         /// The last failure.
         #[source]
-        source: conductor::Error,
+        source: Box<conductor::Error>,
     },
     /// The token of this boot was fetched by an earlier process.
     #[error(
@@ -119,7 +119,8 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<Option<End
     let interfaces = wait_for_network(&registry, &context).await;
 
     let token = Token::new(config.agent_token.value.clone());
-    let client = Arc::new(Client::new(&host, &config, &keeper).map_err(Error::Client)?);
+    let client =
+        Arc::new(Client::new(&host, &config, &keeper).map_err(|error| Error::Client(Box::new(error)))?);
     let inspected =
         inspection::Machine { registry: Arc::clone(&registry), context: context.clone(), log: log.clone() };
     let inspected = inspection::at_start(&inspected, &config, &keeper, keep_trying).await;
@@ -303,7 +304,8 @@ async fn find_node(
         }
         Err(source) => {
             let seconds = limits.timeout.as_secs();
-            let error = Error::Lookup { seconds, addresses: addresses.join(", "), source };
+            let (addresses, source) = (addresses.join(", "), Box::new(source));
+            let error = Error::Lookup { seconds, addresses, source };
             let message = tls::chain(&error);
             events.emit(EventKind::Failed { phase: Phase::Lookup, message });
             Err(error)

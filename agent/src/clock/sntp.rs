@@ -362,9 +362,9 @@ mod tests {
     }
 
     fn honest(request: &[u8]) -> Vec<u8> {
-        let behind = 1000;
-        let now = unix(SystemTime::now()) + f64::from(behind);
-        let mut packet = answer(now as i64, now as i64).to_vec();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 1000;
+        let now = i64::try_from(now).unwrap();
+        let mut packet = answer(now, now).to_vec();
         packet[24..32].copy_from_slice(&request[40..48]);
         packet
     }

@@ -308,8 +308,8 @@ mod tests {
             while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
                 let whole = (now.as_secs() + ahead + 2_208_988_800) & 0xffff_ffff;
-                let stamp =
-                    (whole << 32 | u64::from(now.subsec_nanos()) * (1 << 32) / 1_000_000_000).to_be_bytes();
+                let stamp = ((whole << 32) | (u64::from(now.subsec_nanos()) * (1 << 32) / 1_000_000_000))
+                    .to_be_bytes();
                 let mut answer = [0; 48];
                 (answer[0], answer[1]) = (0b0010_0100, 1);
                 answer[24..32].copy_from_slice(&buffer[40..48]);
