@@ -28,6 +28,11 @@ fi
 for script in scripts/*.sh tests/images/*.sh .ci/run; do
     bash -n "$script" || failed+=("$script is no valid shell")
 done
+if command -v python3 >/dev/null; then
+    find tests/ironic \( -name '*.py' -o -path '*/ironic/run' -o -path '*/bin/ipmitool' \) -print0 |
+        xargs -0 python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' ||
+        failed+=("a file of tests/ironic is no valid Python")
+fi
 
 if [ ${#failed[@]} != 0 ]; then
     printf 'lint: failed: %s\n' "${failed[@]}" >&2

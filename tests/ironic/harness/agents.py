@@ -1,6 +1,7 @@
 """The programs that are tried: the reference, Ferric's own build, or any file."""
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from .layout import HOME, REPOSITORY
 REFERENCE = "ipa"
 EXTRA_STEP = "update_nothing"
 """Clean step of `with_extra_step`: priority 50, asks for a reboot after it."""
+_RAMDISK_PROGRAMS = ("mkfs.ext4",)
+"""What an operator adds to Ferric's ramdisk (`ferric-image build --add`) for ephemeral partitions."""
 _PLUGIN = HOME / "plugin"
 _EXAMPLE = "reboot_step"
 _IPA_SCRIPT = """
@@ -43,7 +46,9 @@ class Agent:
         if self.is_reference:
             program = venv.agent_folder(layout) / "bin/ironic-python-agent"
             return {"kind": self.kind, "command": ["/bin/sh", "-c", _IPA_SCRIPT.format(program=program, plugin=self.plugin or "")]}
-        files = {str(self.program): "/init", **{library: library for library in _libraries(self.program)}}
+        files = {str(self.program): "/init"}
+        files.update((shutil.which(program), f"/usr/sbin/{program}") for program in _RAMDISK_PROGRAMS)
+        files.update((library, library) for program in list(files) for library in _libraries(program))
         return {"kind": self.kind, "command": ["/init"], "files": files}
 
     def with_extra_step(self):
