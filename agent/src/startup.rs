@@ -280,7 +280,7 @@ async fn find_node(
     node_uuid: Option<&str>,
     events: &Events,
 ) -> Result<Option<LookupReply>, Error> {
-    if config.api_url.is_empty() && config.inspection_callback_url.is_some() {
+    if config.api_url.is_empty() && inspection::Plan::of(config).is_some() {
         tracing::info!(
             "booted for inspection alone: no conductor is known, so there is no lookup and no heartbeat"
         );

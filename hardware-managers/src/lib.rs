@@ -3,7 +3,7 @@
 //! - [`builtin`] is the one explicit list of managers; a vendor's own binary adds to it.
 //! - [`Deployment`] is the handle through which an image is written, whoever asks: the step `write_image`, the command
 //!   `standby.prepare_image`, or a person with `ferric-agent write`. **It destroys what is on the chosen disk.**
-//! - [`pci_devices`], [`numa_topology`] and [`dmi`] are what inspection reports beyond the inventory.
+//! - [`pci_devices`], [`numa_topology`], [`dmi`] and [`extra_hardware`] are what inspection reports beyond the inventory.
 //! - [`Settings`] is what the agent's configuration says.
 //!
 //! The generic manager reads `/sys` and `/proc` itself and runs no programs, but for what partition images need: the tool
@@ -24,7 +24,7 @@ pub use deployment::{
 pub use generic::GenericHardwareManager;
 pub use generic::image::{Checksum, Image};
 pub use generic::partition::{PartitionImage, PartitionUuids};
-pub use generic::{dmi, numa_topology, pci_devices};
+pub use generic::{Row, dmi, extra_hardware, numa_topology, pci_devices};
 use hwm::HardwareManager;
 pub use settings::{Containers, Credentials, Partitioning, Settings};
 

@@ -79,6 +79,14 @@ fn one(
         Collector::Lldp => {
             insert(data, "lldp_raw", &registry.first("collect_lldp_data", |m| m.lldp(context)).map_err(text)?)
         }
+        Collector::ExtraHardware => {
+            if !plan.benchmarks.is_empty() {
+                let benchmarks = plan.benchmarks.join(",");
+                tracing::warn!(benchmarks, "this agent runs no benchmarks: `data` has the facts alone");
+            }
+            let inventory = registry.inventory(context).map_err(text)?;
+            insert(data, "data", &hardware_managers::extra_hardware(&context.host, &inventory))
+        }
         Collector::UsbDevices => insert(
             data,
             "usb_devices",

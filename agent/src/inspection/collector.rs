@@ -17,11 +17,13 @@ pub enum Collector {
     Lldp,
     /// `usb_devices`.
     UsbDevices,
+    /// `data`.
+    ExtraHardware,
 }
 
 impl Collector {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Default,
         Self::Logs,
         Self::PciDevices,
@@ -29,6 +31,7 @@ impl Collector {
         Self::DmiDecode,
         Self::Lldp,
         Self::UsbDevices,
+        Self::ExtraHardware,
     ];
 
     /// The name in `inspection_collectors`.
@@ -41,11 +44,27 @@ impl Collector {
             Self::DmiDecode => "dmi-decode",
             Self::Lldp => "lldp",
             Self::UsbDevices => "usb-devices",
+            Self::ExtraHardware => "extra-hardware",
         }
     }
 
     /// The collector of a name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|collector| collector.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_collector_has_a_name_of_its_own() {
+        for collector in Collector::ALL {
+            assert_eq!(Collector::named(collector.name()), Some(collector));
+        }
+        let page = include_str!("../../../docs/inspection.md");
+        assert!(Collector::ALL.iter().all(|collector| page.contains(&format!("| `{}` |", collector.name()))));
+        assert_eq!(Collector::named("Default"), None);
     }
 }

@@ -19,6 +19,7 @@ mod pstore;
 pub(crate) mod root_disk;
 mod steps;
 
+pub use inventory::extra::{Row, extra_hardware};
 pub use inventory::numa::numa_topology;
 pub use inventory::pci::pci_devices;
 pub use inventory::smbios::dmi;

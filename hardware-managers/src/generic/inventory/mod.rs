@@ -5,6 +5,7 @@
 pub(crate) mod bmc;
 pub(crate) mod boot;
 pub(crate) mod cpu;
+pub(crate) mod extra;
 mod infiniband;
 pub(crate) mod interfaces;
 mod link_modes;

@@ -7,7 +7,7 @@ mod words;
 
 use hwm::Error;
 use serde_json::Value;
-use structure::structures;
+use structure::{Structure, structures};
 use sys::Host;
 
 /// Where the kernel shows the table.
@@ -36,6 +36,35 @@ pub(crate) fn memory_mib(table: &[u8]) -> Option<u64> {
     let sizes = system.filter_map(|device| memory_device_kib(device.data));
     let kib = sizes.fold(0u64, u64::saturating_add);
     (kib > 0).then_some(kib / 1024)
+}
+
+/// What is in a slot for memory; `None` for what is unknown or empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bank {
+    pub(crate) bytes: Option<u64>,
+    pub(crate) megahertz: Option<u16>,
+    pub(crate) vendor: Option<String>,
+    pub(crate) product: Option<String>,
+    pub(crate) serial: Option<String>,
+    /// The name on the board.
+    pub(crate) slot: Option<String>,
+}
+
+/// Every slot, empty ones included.
+pub(crate) fn banks(table: &[u8]) -> Vec<Bank> {
+    let bank = |device: Structure<'_>| {
+        let known = |text: &String| !["Not Specified", "<BAD INDEX>"].contains(&text.as_str());
+        let text = |offset| device.string(offset).map(|text| text.trim().to_owned()).filter(known);
+        Bank {
+            bytes: memory_device_kib(device.data).map(|kib| kib.saturating_mul(1024)),
+            megahertz: device.word(0x15).filter(|speed| !matches!(speed, 0 | 0xffff)),
+            vendor: text(0x17),
+            product: text(0x1a),
+            serial: text(0x18),
+            slot: text(0x10),
+        }
+    };
+    structures(table).filter(|structure| structure.kind == 17).map(bank).collect()
 }
 
 /// The size of one memory device in KiB; `None` when the slot is empty or the size unknown.
@@ -80,6 +109,21 @@ pub(crate) mod tests {
         table.extend(memory_device(1, 0)); // behind the end marker
         assert_eq!(memory_mib(&table), Some(8192 + 65536 + 2));
         assert_eq!(memory_mib(&[]), None);
+    }
+
+    #[test]
+    fn banks_say_what_is_in_each_slot() {
+        let mut table = memory_device(8192, 0);
+        table[0x10] = 1;
+        table[0x17] = 2;
+        table.extend(memory_device(0, 0));
+        let full = Bank {
+            bytes: Some(8 << 30),
+            slot: Some("DIMM 0".into()),
+            vendor: Some("Samsung".into()),
+            ..Bank::default()
+        };
+        assert_eq!(banks(&table), [full, Bank::default()]);
     }
 
     #[test]
