@@ -48,6 +48,9 @@ fn vm_flipped_bit_ends_in_deploy_failed_and_the_disk_does_not_boot() -> Result<(
     let size = std::fs::metadata(debian.path("disk.raw"))?.len();
     images.fault("disk.raw", Fault::FlipByte(size * 9 / 10));
     let sha512 = debian.sha512("disk.raw")?;
+    // The image is fetched again where its digest is wrong; a gigabyte is enough of that once more.
+    let once = "ipa-image-download-connection-retries=1 ipa-image-download-connection-retry-interval=1";
+    bench.controller.ferric(&["node", "set", "node-1", "--kernel-params", once])?.ok()?;
 
     let outcome = deploy(&bench, &images.guest_url("disk.raw"), &sha512, "raw")?;
     assert_eq!(outcome.code, Some(1), "{outcome:?}");

@@ -70,6 +70,7 @@ impl Config {
             cipher_suites: self.tls_cipher_suites.value.clone(),
             connect_timeout: **self.image_download_connection_timeout,
             attempts: self.image_download_connection_retries.saturating_add(1),
+            digest_attempts: self.image_download_connection_retries.saturating_add(1),
             retry_interval: *self.image_download_connection_retry_interval,
             max_duration: Some(*self.image_download_max_duration).filter(|limit| !limit.is_zero()),
             client_certificate: files.map(|(certificate, key)| ClientCertificate { certificate, key }),

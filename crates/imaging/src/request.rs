@@ -94,6 +94,9 @@ pub struct Transport {
     pub connect_timeout: Duration,
     /// Tries in a row that may fail without progress before a source is given up; at least 1.
     pub attempts: u32,
+    /// How often the whole image may be fetched in hope of the right digest; at least 1. A person who mistyped a digest wants to
+    /// know at once, a conductor wants Ironic's patience (data plane 1.4).
+    pub digest_attempts: u32,
     /// Wait between two tries.
     pub retry_interval: Duration,
     /// Limit for the whole transfer, all its tries and pauses included; none by default.
@@ -114,6 +117,7 @@ impl Default for Transport {
             cipher_suites: None,
             connect_timeout: Duration::from_secs(60),
             attempts: 10,
+            digest_attempts: 1,
             retry_interval: Duration::from_secs(10),
             max_duration: None,
             client_certificate: None,

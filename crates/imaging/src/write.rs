@@ -87,7 +87,7 @@ impl Job<'_> {
                 // What was damaged on the way may come whole the next time (data plane 1.4).
                 Err(Interrupt::Failed(error))
                     if error.kind() == ErrorKind::ChecksumMismatch
-                        && restarted + 1 < self.transport.attempts =>
+                        && restarted + 1 < self.transport.digest_attempts =>
                 {
                     restarted += 1;
                     source.restart();

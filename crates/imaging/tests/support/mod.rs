@@ -331,6 +331,7 @@ pub fn transport() -> Transport {
     Transport {
         connect_timeout: Duration::from_millis(1500),
         attempts: 3,
+        digest_attempts: 3,
         retry_interval: Duration::from_millis(20),
         ..Transport::default()
     }
@@ -343,7 +344,7 @@ pub fn write(request: &ImageRequest, disk: &MemorySink) -> Result<Written, Error
 /// As [`write`], without a second try.
 #[allow(dead_code)] // each test binary uses its part
 pub fn write_once(request: &ImageRequest, disk: &MemorySink) -> Result<Written, Error> {
-    let (transport, events) = (Transport { attempts: 1, ..transport() }, events::Events::default());
+    let (transport, events) = (Transport { digest_attempts: 1, ..transport() }, events::Events::default());
     imaging::write_image(request, &transport, Box::new(disk.clone()), &events, &Cancel::new())
 }
 
