@@ -13,6 +13,9 @@ from .layout import HOME, REPOSITORY
 REFERENCE = "ipa"
 EXTRA_STEP = "update_nothing"
 """Clean step of `with_extra_step`: priority 50, asks for a reboot after it."""
+_CONFIGURATION = """[DEFAULT]
+enable_bios_bootloader_install = true"""
+"""In the ramdisk, as an operator puts it there: Ironic 35.0.1 and 32.0.1 do not send the option, and it has no kernel parameter."""
 _RAMDISK_PROGRAMS = ("mkfs.ext4",)
 """What an operator adds to Ferric's ramdisk (`ferric-image build --add`) for ephemeral partitions."""
 _PLUGIN = HOME / "plugin"
@@ -20,7 +23,12 @@ _EXAMPLE = "reboot_step"
 _IPA_SCRIPT = """
 export PYTHONPATH={plugin}
 mkdir -p /etc/ironic-python-agent /etc/ipa-rescue-config
-printf '[DEFAULT]\\ndebug = true\\nuse_syslog = false\\nlog_file =\\n' >/etc/ironic-python-agent/harness.conf
+cat >/etc/ironic-python-agent/harness.conf <<END
+{configuration}
+debug = true
+use_syslog = false
+log_file =
+END
 exec {program} --config-file /etc/ironic-python-agent/harness.conf --debug
 """
 
@@ -45,8 +53,10 @@ class Agent:
         """For the machine: the kind, the command, and the files of its ramdisk."""
         if self.is_reference:
             program = venv.agent_folder(layout) / "bin/ironic-python-agent"
-            return {"kind": self.kind, "command": ["/bin/sh", "-c", _IPA_SCRIPT.format(program=program, plugin=self.plugin or "")]}
-        files = {str(self.program): "/init"}
+            return {"kind": self.kind, "command": ["/bin/sh", "-c", _ipa_script(program, self.plugin)]}
+        configuration = layout.state / "site.conf"
+        configuration.write_text(_CONFIGURATION + "\n")
+        files = {str(self.program): "/init", str(configuration): "/etc/ironic-python-agent.d/site.conf"}
         files.update((shutil.which(program), f"/usr/sbin/{program}") for program in _RAMDISK_PROGRAMS)
         files.update((library, library) for program in list(files) for library in _libraries(program))
         return {"kind": self.kind, "command": ["/init"], "files": files}
@@ -72,6 +82,10 @@ def find_agent(choice):
         advice = "run `make build` first" if choice == "ferric" else "give ipa, ferric or the path of a program"
         raise CannotRun(f"no agent at {program}: {advice}")
     return Agent("ferric", "init", program.resolve())
+
+
+def _ipa_script(program, plugin):
+    return _IPA_SCRIPT.format(program=program, plugin=plugin or "", configuration=_CONFIGURATION)
 
 
 def _libraries(program):
