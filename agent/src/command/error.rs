@@ -216,4 +216,16 @@ mod tests {
             Failure::new(ErrorClass::CommandExecutionError, "file /etc/x")
         );
     }
+
+    #[test]
+    fn every_class_is_serialised_as_ironic_python_agent_does() {
+        let golden: Vec<CommandError> =
+            serde_json::from_str(include_str!("../../tests/golden/error_classes.json")).unwrap();
+        let ours: Vec<_> =
+            ErrorClass::ALL.iter().map(|class| Failure::new(*class, "what happened").to_wire()).collect();
+        for class in &golden {
+            assert!(ours.contains(class), "{class:?}");
+        }
+        assert_eq!(ours.len(), golden.len());
+    }
 }

@@ -1,8 +1,10 @@
 //! Reading the arguments of a step: which there may be, which there must be, and of which type.
 
-use hwm::Error;
+use hwm::{Context, Error};
 use serde_json::{Map, Value};
 use wire::{ImageInfo, Secret};
+
+use crate::deployment::InstallBootc;
 
 /// Refuses arguments that a step does not have, by name.
 pub(crate) fn only(arguments: &Map<String, Value>, step: &str, known: &[&str]) -> Result<(), Error> {
@@ -46,12 +48,37 @@ impl WriteImage {
         let image_info = required(arguments, "write_image", "image_info")?;
         let image_info = serde_json::from_value(image_info.clone())
             .map_err(|error| invalid(format!("argument image_info of step write_image: {error}")))?;
-        let configdrive = match arguments.get("configdrive") {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(Secret::new(text.clone())),
-            Some(_) => return Err(invalid("argument configdrive of step write_image is not text")),
-        };
+        let configdrive = secret(arguments, "write_image", "configdrive")?;
         Ok(Self { image_info, configdrive })
+    }
+}
+
+/// Reads the arguments of `execute_bootc_install`, all of which must be there; the rest is the node's.
+pub(crate) fn install_bootc(arguments: &Map<String, Value>, cx: &Context) -> Result<InstallBootc, Error> {
+    const STEP: &str = "execute_bootc_install";
+    const NAMES: [&str; 3] = ["image_source", "configdrive", "oci_pull_secret"];
+    only(arguments, STEP, &NAMES)?;
+    for name in NAMES {
+        required(arguments, STEP, name)?;
+    }
+    let image_source = arguments.get("image_source").and_then(Value::as_str);
+    let instance_info = cx.node_field("/instance_info").and_then(Value::as_object);
+    Ok(InstallBootc {
+        image_source: image_source
+            .ok_or_else(|| invalid(format!("argument image_source of step {STEP} is not text")))?
+            .to_owned(),
+        instance_info: instance_info.cloned().unwrap_or_default(),
+        pull_secret: secret(arguments, STEP, "oci_pull_secret")?,
+        configdrive: secret(arguments, STEP, "configdrive")?,
+    })
+}
+
+/// An argument that is text that nobody shall see; null and absent are the same.
+fn secret(arguments: &Map<String, Value>, step: &str, name: &str) -> Result<Option<Secret>, Error> {
+    match arguments.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(Secret::new(text.clone()))),
+        Some(_) => Err(invalid(format!("argument {name} of step {step} is not text"))),
     }
 }
 
@@ -98,6 +125,27 @@ mod tests {
             let error = parse(arguments).unwrap_err();
             assert!(matches!(error, Error::InvalidParameters { .. }), "{error:?}");
             assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_container_comes_with_all_its_arguments_and_the_nodes_wishes() {
+        let root = tempfile::tempdir().unwrap();
+        let cx = Context::new(sys::fake::host(root.path()), events::Events::default())
+            .with_node(json!({"instance_info": {"bootc_tpm2_luks": true}}));
+        let read = |value: Value| install_bootc(value.as_object().unwrap(), &cx);
+        let all = json!({"image_source": "oci://h/p", "configdrive": null, "oci_pull_secret": "c2VjcmV0"});
+        let request = read(all.clone()).unwrap();
+        assert_eq!(request.image_source, "oci://h/p");
+        assert_eq!(request.instance_info["bootc_tpm2_luks"], true);
+        assert!(request.configdrive.is_none() && request.pull_secret.is_some());
+        for name in ["image_source", "configdrive", "oci_pull_secret"] {
+            let mut fewer = all.clone();
+            fewer.as_object_mut().unwrap().remove(name);
+            assert!(matches!(read(fewer), Err(Error::Arguments { message }) if message.contains(name)));
+            let mut wrong = all.clone();
+            wrong[name] = json!(7);
+            assert!(matches!(read(wrong), Err(Error::InvalidParameters { .. })), "{name}");
         }
     }
 }

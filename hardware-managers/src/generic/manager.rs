@@ -9,7 +9,7 @@ use wire::{
     Bmc, BootInfo, Cpu, Disk, Interface, LldpFrames, Memory, Step, StepKind, SystemVendor, UsbDevice,
 };
 
-use super::arguments::{WriteImage, only};
+use super::arguments::{WriteImage, install_bootc, only};
 use super::steps::{self, GenericStep};
 use super::{erase, inject, inventory, nvram, pstore, root_disk};
 use crate::deployment::Deployment;
@@ -74,6 +74,11 @@ impl HardwareManager for GenericHardwareManager {
                 let text = self.deployment.prepare_image(cx, image_info, configdrive)?;
                 // The step wraps the command of the same name. Source: data plane page, 0.2.
                 json!({ "result": format!("prepare_image: {text}") })
+            }
+            GenericStep::ExecuteBootcInstall => {
+                let request = install_bootc(&call.arguments, cx)?;
+                let text = self.deployment.install_bootc(cx, &request)?;
+                json!({ "result": format!("execute_bootc_install: {text}") })
             }
             GenericStep::EraseDevicesMetadata => {
                 only(&call.arguments, &call.step, &[])?;

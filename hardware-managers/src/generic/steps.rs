@@ -23,6 +23,8 @@ pub(crate) enum GenericStep {
     CleanUefiNvram,
     /// Writes an image to the root disk.
     WriteImage,
+    /// Installs a bootable container to the root disk.
+    ExecuteBootcInstall,
     /// Puts files into the system on the root disk.
     InjectFiles,
 }
@@ -37,6 +39,7 @@ impl GenericStep {
             "erase_pstore" => Some(Self::ErasePstore),
             "clean_uefi_nvram" => Some(Self::CleanUefiNvram),
             "write_image" => Some(Self::WriteImage),
+            "execute_bootc_install" => Some(Self::ExecuteBootcInstall),
             "inject_files" => Some(Self::InjectFiles),
             _ => None,
         }
@@ -61,8 +64,11 @@ pub(crate) fn advertised(kind: StepKind, inject_files_priority: u32) -> Vec<Step
             with_arguments(step("clean_uefi_nvram", 0), &[MATCH_PATTERNS]),
             step("write_image", 0),
             inject_files(),
+            step("execute_bootc_install", 0),
         ],
-        StepKind::Service => vec![step("write_image", 0), inject_files()],
+        StepKind::Service => {
+            vec![step("write_image", 0), inject_files(), step("execute_bootc_install", 0)]
+        }
     }
 }
 
@@ -125,7 +131,7 @@ mod tests {
                     "burnin_network",
                 ][..],
             ),
-            (StepKind::Deploy, &["apply_configuration", "execute_bootc_install"]),
+            (StepKind::Deploy, &["apply_configuration"]),
             (
                 StepKind::Service,
                 &[
@@ -136,7 +142,6 @@ mod tests {
                     "burnin_gpu",
                     "burnin_memory",
                     "burnin_network",
-                    "execute_bootc_install",
                 ],
             ),
         ] {
