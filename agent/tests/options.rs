@@ -179,3 +179,28 @@ fn values_out_of_bounds_are_refused_by_option_and_place() {
         }
     }
 }
+
+/// The agent's sources without their tests and without the table itself.
+fn sources(folder: &std::path::Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|kind| kind == "rs") && !path.ends_with("config/options.rs") {
+            let source = std::fs::read_to_string(&path).unwrap();
+            text.push_str(source.split("#[cfg(test)]").next().unwrap());
+        }
+    }
+}
+
+#[test]
+fn an_option_that_nobody_reads_says_that_it_changes_nothing() {
+    let mut text = String::new();
+    sources(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut text);
+    for option in OPTIONS {
+        let field = format!(".{}", option.field);
+        let is_word = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        let is_read = text.match_indices(&field).any(|(at, _)| is_word(&text[at + field.len()..]));
+        assert_eq!(is_read, option.without_effect.is_none(), "{}", option.full_name());
+    }
+}

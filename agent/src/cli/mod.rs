@@ -55,7 +55,7 @@ enum Command {
 #[derive(Args, Clone, Debug, Default)]
 pub struct Options {
     /// API of the conductor, several separated by commas.
-    #[arg(long, env = "FERRIC_API_URL")]
+    #[arg(long, alias = "api_url", env = "FERRIC_API_URL")]
     api_url: Option<String>,
     /// The only disks that may be written: names, by-path or serial globs, separated by commas.
     #[arg(long, env = "FERRIC_DISKS")]
@@ -167,6 +167,8 @@ mod tests {
         let values = cli.options.overrides().values;
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(values, [pair("disks", "/dev/loop*"), pair("insecure", "true"), pair("listen_port", "1")]);
+        let cli = Cli::parse_from(["ferric-agent", "--api_url", "http://a"]); // as ironic-python-agent spells it
+        assert_eq!(cli.options.overrides().values, [pair("api_url", "http://a")]);
         let cli = Cli::parse_from(["ferric-agent", "config", "--debug"]);
         assert!(matches!(cli.command, Some(Command::Config(options)) if options.debug));
         assert!(Cli::try_parse_from(["ferric-agent", "--set", "novalue"]).is_err());

@@ -52,7 +52,7 @@ pub(super) enum Ended {
     Mdns(#[from] mdns::Error),
     /// The agent can not do its work.
     #[error(transparent)]
-    Agent(#[from] startup::Error),
+    Agent(#[from] Box<startup::Error>),
 }
 
 pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn HardwareManager>>) -> Exit {
@@ -134,7 +134,7 @@ pub(super) fn to_the_end<Told: Future<Output = ()>>(
         tokio::select! { ended = startup::run(agent, stopped) => ended, () = stopping => Ok(None) }
     });
     runtime.shutdown_timeout(Duration::from_secs(1)); // a command that runs is cut off: the process ends
-    Ok(ended?)
+    Ok(ended.map_err(Box::new)?)
 }
 
 /// Ends at the first SIGTERM or SIGINT.

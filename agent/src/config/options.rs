@@ -25,6 +25,8 @@ pub struct OptionSpec {
     pub section: &'static str,
     /// Name in the configuration file and for `--set`.
     pub name: &'static str,
+    /// Name of its field in [`Config`].
+    pub field: &'static str,
     /// Kernel parameter, where it has one.
     pub kernel: Option<&'static str>,
     /// Why setting it changes nothing, where that is so.
@@ -91,6 +93,7 @@ macro_rules! options {
             $( OptionSpec {
                 section: $section,
                 name: key!($field $($key)?),
+                field: stringify!($field),
                 kernel: $kernel,
                 without_effect: reason!($($reason)?),
             }, )*
