@@ -46,7 +46,7 @@ pub struct Settings {
     pub guard_special_filesystems: bool,
     /// Whether bootc deployments are not offered.
     pub disable_bootc_deploy: bool,
-    /// Priority of the step `inject_files`, 0 to 99; 0 leaves it out.
+    /// Priority of the step `inject_files`, 0 to 99; 0 runs it only when asked for.
     pub inject_files_priority: u32,
     /// Sizes and patience for making partitions.
     pub partitioning: Partitioning,

@@ -269,7 +269,7 @@ options! {
     permitted_image_formats: Vec<String> = words(["raw", "gpt", "qcow2"]), "DEFAULT", None;
     /// Go on when boot entries can not be made.
     ignore_bootloader_failure: Option<bool> = None, "DEFAULT", Some("ipa-ignore-bootloader-failure");
-    /// Priority of the step `inject_files`; 0 leaves it out.
+    /// Priority of the step `inject_files`; 0 runs it only when asked for.
     inject_files_priority: Priority = Priority(0), "DEFAULT", Some("ipa-inject-files-priority");
     /// Refuse to erase a disk that holds a shared file system (VMFS, GPFS, GFS2).
     guard_special_filesystems: bool = true, "DEFAULT", Some("ipa-guard-special-filesystems");
