@@ -79,9 +79,10 @@ impl Extensions {
 /// In `execute_deploy_step` alone the node holds the whole config drive, tens of megabytes of it, which is written from the
 /// step's arguments. Everywhere else it is masked, so nothing can rely on it.
 fn forget_config_drive(node: &mut Value) {
-    match node.pointer_mut("/instance_info/configdrive") {
-        Some(drive @ (Value::String(_) | Value::Object(_))) => *drive = Value::from(wire::MASK),
-        _ => {}
+    if let Some(drive @ (Value::String(_) | Value::Object(_))) =
+        node.pointer_mut("/instance_info/configdrive")
+    {
+        *drive = Value::from(wire::MASK);
     }
 }
 

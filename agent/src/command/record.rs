@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn results_have_exactly_five_keys_in_the_order_of_the_protocol() {
         let id = Uuid::nil();
-        let golden = |mode, outcome| text(&Record::ended(id, "prepare_image", mode, outcome).json());
+        let golden = |mode, outcome| text(Record::ended(id, "prepare_image", mode, outcome).json());
         let head = r#"{"id":"00000000-0000-0000-0000-000000000000","command_name":"prepare_image","command_status":"#;
         let succeeded =
             |result: &str| format!(r#"{head}"SUCCEEDED","command_error":null,"command_result":{result}}}"#);
