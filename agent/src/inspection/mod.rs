@@ -128,13 +128,13 @@ pub async fn run(
             Ok(uuid)
         }
         Err(post::Error::Refused(error)) => {
-            let reason = hwm::chain(&error);
+            let reason = tls::chain(&error);
             failed(format!("{reason}; is there a node of this machine, and is it being inspected?"));
             Ok(None)
         }
         Err(post::Error::Unreachable { attempts, source }) => {
             let error = Error::Unreachable { urls: shown(&plan.urls), attempts, source };
-            failed(hwm::chain(&error));
+            failed(tls::chain(&error));
             Err(error)
         }
     }

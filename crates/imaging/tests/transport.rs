@@ -45,7 +45,8 @@ fn an_old_tls_is_not_spoken_where_the_new_one_is_asked_for() {
     let lax = Transport { insecure: true, attempts: 1, ..transport() };
     write_by(&request, &lax).unwrap();
     let strict = Transport { minimum_tls: TlsVersion::Tls13, ..lax };
-    assert!(write_by(&request, &strict).is_err());
+    let report = write_by(&request, &strict).unwrap_err().report();
+    assert!(report.contains("no version of TLS that is allowed here; tls_min_version"), "{report}");
 }
 
 #[test]
