@@ -82,10 +82,22 @@ pub async fn at_start(
     };
     let host = &machine.context.host;
     let client = Client::towards(host, config, keeper, plan.urls.clone()).map_err(Error::Client)?;
+    let again = keep_trying.then_some(PAUSE);
+    until_reached(machine, &plan, &client, &Pauses::default(), again).await
+}
+
+/// Runs inspections until one has reached somebody, `again` apart; only one where that is nothing.
+async fn until_reached(
+    machine: &Machine,
+    plan: &Plan,
+    client: &Client,
+    pauses: &Pauses,
+    again: Option<Duration>,
+) -> Result<Option<String>, Error> {
     loop {
-        match run(machine, &plan, &client, &Pauses::default()).await {
-            Err(_) if keep_trying => tokio::time::sleep(PAUSE).await, // reported as an event
-            ended => return ended,
+        match (run(machine, plan, client, pauses).await, again) {
+            (Err(_), Some(again)) => tokio::time::sleep(again).await, // reported as an event
+            (ended, _) => return ended,
         }
     }
 }
@@ -166,5 +178,43 @@ mod tests {
     fn credentials_and_queries_of_urls_are_not_shown() {
         let urls = ["http://u:p@host/v1/x?token=1".to_owned(), "https://[fd00::1]:5050/v1/continue".into()];
         assert_eq!(shown(&urls), "http://host/v1/x, https://[fd00::1]:5050/v1/continue");
+    }
+
+    #[tokio::test]
+    async fn process_one_says_that_nobody_is_there_and_begins_anew_until_somebody_is() {
+        crate::install_crypto_provider();
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let events = events::Events::default();
+        let (failed, mut failures) = tokio::sync::mpsc::unbounded_channel();
+        events.listen(move |event| {
+            if let EventKind::Failed { phase: Phase::Inspection, message } = &event.kind {
+                let _ = failed.send(message.clone()); // nobody listens any more at the end
+            }
+        });
+        let host = sys::fake::host("/nonexistent");
+        let set = |name: &str, value: String| (name.to_owned(), value);
+        let values = vec![
+            set("inspection_callback_url", format!("http://{address}/")),
+            set("inspection_collectors", "logs".into()),
+        ];
+        let overrides = crate::config::Overrides { values, ..Default::default() };
+        let (config, _) = Config::load(&host, &Default::default(), &overrides).unwrap();
+        let keeper = Timekeeper::new(host.clone(), events.clone(), Default::default(), false);
+        let plan = Plan::of(&config).unwrap();
+        let client = Client::towards(&host, &config, &keeper, plan.urls.clone()).unwrap();
+        let registry = Arc::new(Registry::probe(&host, Vec::new()));
+        let machine = Machine { registry, context: Context::new(host, events), log: LogRing::default() };
+        let again = Some(Duration::from_millis(20));
+        let inspecting =
+            tokio::spawn(
+                async move { until_reached(&machine, &plan, &client, &Pauses(Vec::new()), again).await },
+            );
+        for _ in 0..2 {
+            assert!(failures.recv().await.unwrap().contains("nobody took the inspection data"));
+        }
+        let router = axum::Router::new().fallback(|| async { r#"{"uuid": "u"}"# });
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        assert_eq!(inspecting.await.unwrap().unwrap().as_deref(), Some("u"));
     }
 }
