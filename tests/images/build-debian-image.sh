@@ -4,10 +4,11 @@
 #   build-debian-image.sh [--cache DIR]        (default: .cache in the repository)
 #
 # The last line, and the only one on stdout, is the folder that holds the result:
-#   disk.raw  disk.qcow2  disk-zlib.qcow2  disk-zstd.qcow2  SHA256SUMS  SHA512SUMS
+#   disk.raw  disk.qcow2  disk-zlib.qcow2  disk-zstd.qcow2  root.qcow2  SHA256SUMS  SHA512SUMS
 #
 # The disk: GPT with a BIOS boot partition (grub core image), an ESP (Debian's signed shim and
 # grub) and an ext4 root; it boots on BIOS and on UEFI, from virtio-blk, virtio-scsi and NVMe.
+# root.qcow2 is the root file system alone, as a partition image: it has grub's programs for both firmwares, and no boot loader.
 # At each start it reads its config drive and prints one FERRIC-DEPLOYED line on ttyS0
 # (ferric-deployed.sh). The packages come from the sources that this machine itself uses; where
 # it is no Debian, from FERRIC_DEBIAN_MIRROR.
@@ -29,7 +30,7 @@ slack_mib=24
 
 packages=(
     "$kernel" initramfs-tools zstd kmod udev systemd-sysv e2fsprogs mount login passwd
-    grub-efi-amd64-signed shim-signed
+    grub-efi-amd64-signed shim-signed grub-pc-bin
 )
 # What the initramfs carries: the disks of virtual machines and the root's file system.
 initramfs_modules=(virtio_pci virtio_blk virtio_scsi sd_mod nvme ext4)
@@ -143,6 +144,13 @@ linux /boot/$vmlinuz root=UUID=$ROOT_UUID ro console=tty0 console=ttyS0,115200 q
 initrd /boot/initrd.img-${vmlinuz#vmlinuz-}
 boot
 GRUB
+# What the system's own grub-mkconfig makes its menu of.
+cat >"$root/etc/default/grub" <<GRUB
+GRUB_TIMEOUT=0
+GRUB_TERMINAL="serial console"
+GRUB_SERIAL_COMMAND="serial --unit=0 --speed=115200"
+GRUB_CMDLINE_LINUX="console=tty0 console=ttyS0,115200 quiet"
+GRUB
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/*.log \
     "$root"/usr/share/doc/* "$root"/usr/share/man/* "$root"/usr/share/locale/* \
     "$root"/usr/share/i18n/* "$root"/usr/share/info/* "$root"/usr/lib/x86_64-linux-gnu/gconv
@@ -251,12 +259,13 @@ phase "converting to qcow2: plain, zlib, zstd"
 qemu-img convert -O qcow2 "$disk" "$work/out/disk.qcow2"
 qemu-img convert -O qcow2 -c "$disk" "$work/out/disk-zlib.qcow2"
 qemu-img convert -O qcow2 -c -o compression_type=zstd "$disk" "$work/out/disk-zstd.qcow2"
+qemu-img convert -O qcow2 -c -o compression_type=zstd "$work/root.ext4" "$work/out/root.qcow2"
 
 phase "checksums"
 (
     cd "$work/out"
-    sha256sum disk* >SHA256SUMS
-    sha512sum disk* >SHA512SUMS
+    sha256sum disk* root* >SHA256SUMS
+    sha512sum disk* root* >SHA512SUMS
 )
 # Images of older inputs go: each is more than a gigabyte.
 rm -rf "$cache/images/debian-"*

@@ -5,6 +5,7 @@
 
 mod assets;
 mod fstab;
+mod links;
 mod system;
 
 use disk::probe::probe;
@@ -13,6 +14,7 @@ use disk::{Device, Region, Source, partition_path};
 use hwm::{Context, Error};
 use sys::{MountRequest, Mounted};
 
+use self::links::Link;
 use self::system::System;
 use crate::deployment::InstallBootloader;
 
@@ -40,6 +42,8 @@ struct Part {
     kind: Option<&'static str>,
     /// What `/etc/fstab` calls it.
     key: String,
+    /// UUID of the file system; empty where it has none.
+    uuid: String,
 }
 
 impl Job<'_> {
@@ -72,6 +76,7 @@ impl Job<'_> {
                 root.node
             ),
         })?;
+        let _link = Link::make(&self.cx.host, &root.node, &root.uuid);
         let mut system = System::mount(&self.cx.host, &root.node, kind)?;
         let result = match &esp {
             Some(esp) => self.install_efi(&mut system, esp),
@@ -100,7 +105,7 @@ impl Job<'_> {
                 () => return None,
             };
             let node = partition_path(self.device, partition.number);
-            Some(Part { node, kind: found.and_then(|found| mountable(found.kind)), key })
+            Some(Part { node, kind: found.and_then(|found| mountable(found.kind)), key, uuid })
         };
         table.partitions().iter().find_map(part).ok_or_else(|| Error::DeviceNotFound {
             message: format!("no partition of {} has the UUID {wanted}", self.device),
