@@ -20,6 +20,8 @@ import transcript
 
 LANES = ("conductor", "machine", "start", "command", "images", "heartbeat", "probe")
 FINISHED = ("SUCCEEDED", "FAILED", "CLEAN_VERSION_MISMATCH")
+# Before the first boot: whether the machine had to be switched off first is what the scenario before has left.
+LANES_BEFORE = ("conductor",)
 # How the harness sees the program start and end, which depends on whether it is a process or the init of its ramdisk.
 OF_THE_HARNESS = ("agent started", "agent ended")
 RETRIED = {"lookup": (404, 409), "heartbeat": (409,)}
@@ -62,9 +64,16 @@ def _listed(view, answers, known):
 
 
 def _answers(exchanges, lane):
-    """Results of the commands of a lane, in order."""
-    bodies = [item.view.get("response", {}).get("body") for item in exchanges if item.lane == lane]
+    """Results of the commands of a lane that were waited for, in order."""
+    waited = [item for item in exchanges if item.lane == lane and item.view.get("query", {}).get("wait", "").lower() != "false"]
+    bodies = [item.view.get("response", {}).get("body") for item in waited]
     return [body for body in bodies if isinstance(body, dict) and "command_status" in body]
+
+
+def _ids(exchanges):
+    """Ids of the commands that an agent took."""
+    bodies = [item.view.get("response", {}).get("body") for item in exchanges if item.lane == "probe"]
+    return {body["id"] for body in bodies if isinstance(body, dict) and "command_status" in body}
 
 
 def _polls(exchanges):
@@ -82,7 +91,7 @@ def _polls(exchanges):
 def _probes(exchanges, others):
     """Probes, with the lists among them freed of what only one of the two took."""
     answers = _answers(exchanges, "probe")
-    known = {answer["id"] for answer in answers} & {answer["id"] for answer in _answers(others, "probe")}
+    known = _ids(exchanges) & _ids(others)
     return [exchange.Exchange("probe", item.name, _listed(item.view, answers, known)) for item in exchanges if item.lane == "probe"]
 
 
@@ -112,7 +121,7 @@ def _lane(boot, ipa, ferric):
 def _boot(number, ipa, ferric):
     boot = f"boot {number}: " if number else "before boot: "
     ipa, ferric = _exchanges(ipa), _exchanges(ferric)
-    for lane in LANES:
+    for lane in LANES if number else LANES_BEFORE:
         left = [item for item in ipa if item.lane == lane]
         right = [item for item in ferric if item.lane == lane]
         if lane == "heartbeat":
