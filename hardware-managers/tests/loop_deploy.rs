@@ -300,9 +300,15 @@ fn step_lists_of_the_registry_carry_the_version() {
         ),
         (
             StepKind::Deploy,
-            json!(["erase_devices_metadata", "clean_uefi_nvram", "write_image", "inject_files"]),
+            json!([
+                "erase_devices_metadata",
+                "clean_uefi_nvram",
+                "write_image",
+                "inject_files",
+                "execute_bootc_install"
+            ]),
         ),
-        (StepKind::Service, json!(["write_image", "inject_files"])),
+        (StepKind::Service, json!(["write_image", "inject_files", "execute_bootc_install"])),
     ] {
         let list = machine.registry.steps(kind, &machine.cx).unwrap().to_value().unwrap();
         assert_eq!(list["hardware_manager_version"]["generic_hardware_manager"], json!("1.2"));
