@@ -42,10 +42,15 @@ pub(super) async fn post(
     loop {
         let source = match attempt_once(client, body).await {
             Ok(reply) => return Ok(node_uuid(&reply)),
-            Err(error) if may_change(&error) => error,
+            Err(error) if may_change(&error) || is_maybe_early(&error) => error,
             Err(error) => return Err(Error::Refused(error)),
         };
-        let Some(pause) = pauses.next() else { return Err(Error::Unreachable { attempts, source }) };
+        let Some(pause) = pauses.next() else {
+            return Err(match may_change(&source) {
+                true => Error::Unreachable { attempts, source },
+                false => Error::Refused(source),
+            });
+        };
         attempt += 1;
         events.emit(EventKind::Retrying {
             phase: Phase::Inspection,
@@ -71,6 +76,12 @@ fn may_change(error: &conductor::Error) -> bool {
         Some(status) => status == 409 || status >= 500,
         None => true,
     }
+}
+
+/// Whether this may be a machine that was faster than the conductor: Ironic answers 404 until it has finished switching the
+/// machine on and waits for the data. Upstream takes longer to start than that, and does not ask again.
+fn is_maybe_early(error: &conductor::Error) -> bool {
+    error.status() == Some(404)
 }
 
 /// The id of the node, where the reply has one. A reply that is no JSON (a portal's page, say) is taken for none.

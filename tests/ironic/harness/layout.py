@@ -26,8 +26,8 @@ CALLBACK_PLAIN_PORT = 20901
 """What Ironic takes for the agent."""
 IMAGE_PORT = 20080
 
-DISK_BYTES = 2400 << 20
-"""The machine's disk: sparse, and large enough for a root of 1 GiB, an ephemeral partition of 1 GiB and swap."""
+DISK_BYTES = 4 << 30
+"""The machine's disk, sparse. Agents that are told nothing look for one of at least 4 GiB, and wait half a minute for it."""
 DISK_SERIAL = "HARNESS0001"
 
 
