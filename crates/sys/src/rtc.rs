@@ -43,7 +43,8 @@ pub(crate) fn set(device: &Path, time: SystemTime) -> io::Result<()> {
 
 /// Unix seconds as date and time of day, in UTC.
 fn civil(unix: u64) -> Option<RtcTime> {
-    let unix = libc::time_t::try_from(unix).ok()?;
+    // A `time_t`: its name is deprecated where musl is the C library.
+    let unix = unix.try_into().ok()?;
     let mut tm = std::mem::MaybeUninit::<libc::tm>::zeroed();
     // SAFETY: the C library reads one `time_t` and writes one `tm`; both outlive the call, and all zeroes are a valid `tm`.
     let tm = unsafe {
