@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use disk::AllowList;
@@ -58,7 +59,10 @@ impl System {
             image[start * MIB..(start + size) * MIB].copy_from_slice(&fs::read(&file).unwrap());
         }
         let system = Self { disk, image };
-        fs::write(&system.disk.path, &system.image).unwrap();
+        // Onto the disk at once: its partitions have caches of their own, which do not see what is in the disk's.
+        let mut device = fs::File::options().write(true).open(&system.disk.path).unwrap();
+        device.write_all(&system.image).unwrap();
+        device.sync_all().unwrap();
         Some(system)
     }
 
@@ -91,6 +95,7 @@ impl System {
     /// What debugfs says of a partition, after it was checked for damage.
     fn debugfs(&self, number: usize, command: &str) -> String {
         let (start, size) = PARTITIONS[number - 1];
+        Host::real().kernel().flush_buffers(&self.disk.path).unwrap();
         let bytes = self.disk.read((start * MIB) as u64, size * MIB);
         let directory = tempfile::tempdir().unwrap();
         let file = support::file(directory.path(), "part", &bytes);

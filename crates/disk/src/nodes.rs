@@ -39,6 +39,7 @@ impl Default for Patience {
 pub fn show_partitions(host: &Host, device: &str, table: &Table, patience: Patience) -> Result<(), Error> {
     // Reading the table again takes all partitions away for a moment.
     if first_missing(host, device, table).is_none() {
+        forget_cached(host, device, table);
         return Ok(());
     }
     let path = host.path(device);
@@ -60,6 +61,17 @@ pub fn show_partitions(host: &Host, device: &str, table: &Table, patience: Patie
             return Err(Error::Io { action: format!("partitions of {}: {reason}", path.display()), source });
         }
         std::thread::sleep(INTERVAL);
+    }
+}
+
+/// Drops what the kernel caches of partitions that stay: each has a cache of its own, and what was written through the
+/// whole disk is not in it.
+fn forget_cached(host: &Host, device: &str, table: &Table) {
+    for partition in table.partitions() {
+        let node = partition_path(device, partition.number);
+        if let Err(error) = host.kernel().flush_buffers(&host.path(&node)) {
+            tracing::debug!(node, %error, "the cache of a partition was not dropped");
+        }
     }
 }
 

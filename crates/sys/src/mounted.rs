@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::{Host, MountRequest};
 
-/// Tries to unmount what somebody still looks at, before it is taken out of the tree anyway.
+/// Tries to unmount what somebody still looks at, before it is taken out of the tree anyway; and to mount what somebody
+/// still holds: a probe, or a child process that was started a moment ago and has not closed what it inherited.
 const ATTEMPTS: u32 = 10;
 const INTERVAL: Duration = Duration::from_millis(200);
 /// Where temporary mount points are made.
@@ -31,7 +32,7 @@ impl Mounted {
         }
         let mut mounted =
             Self { host: host.clone(), target: request.target.clone(), made_directory, is_mounted: false };
-        host.kernel().mount(request)?;
+        patiently(|| host.kernel().mount(request))?;
         mounted.is_mounted = true;
         Ok(mounted)
     }
@@ -67,16 +68,7 @@ impl Mounted {
         if !std::mem::take(&mut self.is_mounted) {
             return Ok(());
         }
-        let mut attempt = 1;
-        let result = loop {
-            match self.host.kernel().unmount(&self.target) {
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && attempt < ATTEMPTS => {
-                    attempt += 1;
-                    sleep(INTERVAL);
-                }
-                result => break result,
-            }
-        };
+        let result = patiently(|| self.host.kernel().unmount(&self.target));
         if result.is_err() {
             self.host.kernel().detach(&self.target)?;
         }
@@ -86,6 +78,20 @@ impl Mounted {
             tracing::debug!(directory = %self.target.display(), %error, "mount point not removed");
         }
         result
+    }
+}
+
+/// Tries again while it is busy, for two seconds.
+fn patiently(mut act: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    let mut attempt = 1;
+    loop {
+        match act() {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && attempt < ATTEMPTS => {
+                attempt += 1;
+                sleep(INTERVAL);
+            }
+            result => return result,
+        }
     }
 }
 
