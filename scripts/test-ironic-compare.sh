@@ -4,7 +4,7 @@
 # reference in tests/ironic/compare/reference. docs/ipa-differences.md has what may differ.
 #
 #   AGENT       ferric (default), or the path of a program
-#   RECORD=1    first records the reference anew with the real ironic-python-agent: every scenario on every release (half an hour)
+#   RECORD=1    first records the reference anew with the real ironic-python-agent: every scenario on every release (about an hour)
 . "$(dirname "$0")/lib.sh"
 
 compare=(python3 -B tests/ironic/compare)

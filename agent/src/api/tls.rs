@@ -166,13 +166,9 @@ fn with_chain(
     key: PrivateKeyDer<'static>,
     settings: ServerSettings,
 ) -> Result<Tls, TlsError> {
-    let least = match settings.least {
-        TlsVersion::V1_2 => tls::Version::V1_2,
-        TlsVersion::V1_3 => tls::Version::V1_3,
-    };
     let certificate = chain.first().and_then(tls::Certificate::read);
     let mut config = ServerConfig::builder_with_provider(tls::provider(settings.suites.as_ref()))
-        .with_protocol_versions(tls::versions(least))?
+        .with_protocol_versions(tls::versions(settings.least))?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     // Few connections, each from the same peer: resumption would only cost memory.

@@ -2,10 +2,10 @@
 
 use reqwest::header::HeaderMap;
 use sys::Host;
-use tls::{ClientSettings, Clock, Identity, Version, Window};
+use tls::{ClientSettings, Clock, Identity, Window};
 
 use super::error::Error;
-use crate::config::{Config, TlsVersion};
+use crate::config::Config;
 
 /// How the configuration wants TLS towards the conductor.
 pub(super) fn tls_settings(host: &Host, config: &Config, clock: Clock, window: Window) -> ClientSettings {
@@ -18,10 +18,7 @@ pub(super) fn tls_settings(host: &Host, config: &Config, clock: Clock, window: W
         root: host.path("/"),
         ca_file: config.cafile.as_ref().map(place),
         insecure: *config.insecure,
-        minimum: match *config.tls_min_version {
-            TlsVersion::V1_2 => Version::V1_2,
-            TlsVersion::V1_3 => Version::V1_3,
-        },
+        minimum: *config.tls_min_version,
         suites: config.tls_cipher_suites.value.clone(),
         identity: files
             .map(|(certificate, key)| Identity { certificate: place(certificate), key: place(key) }),

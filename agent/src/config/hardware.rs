@@ -1,9 +1,9 @@
 //! What the configuration says to the hardware managers.
 
 use hardware_managers::{Containers, Credentials, Partitioning, Settings};
-use imaging::{ClientCertificate, Transport};
+use imaging::Transport;
 
-use super::{Config, TlsVersion};
+use super::Config;
 
 impl Config {
     /// The settings of the built-in managers. Lookup changes some of the options: ask again after it.
@@ -63,17 +63,14 @@ impl Config {
         Transport {
             ca_file: self.cafile.value.clone(),
             insecure: *self.insecure,
-            minimum_tls: match *self.tls_min_version {
-                TlsVersion::V1_2 => imaging::TlsVersion::Tls12,
-                TlsVersion::V1_3 => imaging::TlsVersion::Tls13,
-            },
+            minimum_tls: *self.tls_min_version,
             cipher_suites: self.tls_cipher_suites.value.clone(),
             connect_timeout: **self.image_download_connection_timeout,
             attempts: self.image_download_connection_retries.saturating_add(1),
             digest_attempts: self.image_download_connection_retries.saturating_add(1),
             retry_interval: *self.image_download_connection_retry_interval,
             max_duration: Some(*self.image_download_max_duration).filter(|limit| !limit.is_zero()),
-            client_certificate: files.map(|(certificate, key)| ClientCertificate { certificate, key }),
+            client_certificate: files.map(|(certificate, key)| tls::Identity { certificate, key }),
             decoder_memory: u64::from(self.image_decoder_memory.get()) << 20,
         }
     }
@@ -104,14 +101,11 @@ mod tests {
         assert_eq!(before.allow.as_ref().unwrap().to_string(), "/dev/vda,serial:A*");
         assert_eq!(before.image_server.as_ref().unwrap().user, "u");
         assert_eq!((before.transport.attempts, before.transport.insecure), (3, true));
-        assert_eq!(
-            (before.disk_wait_attempts, before.transport.minimum_tls),
-            (1, imaging::TlsVersion::Tls12)
-        );
+        assert_eq!((before.disk_wait_attempts, before.transport.minimum_tls), (1, tls::Version::V1_2));
         let reply = serde_json::json!({"heartbeat_timeout": 1, "tls_min_version": "1.3", "agent_md5_checksum_enable": false});
         config.apply_lookup(&serde_json::from_value(reply).unwrap());
         let after = config.hardware_settings();
-        assert_eq!((after.md5_enabled, after.transport.minimum_tls), (false, imaging::TlsVersion::Tls13));
+        assert_eq!((after.md5_enabled, after.transport.minimum_tls), (false, tls::Version::V1_3));
     }
 
     #[test]

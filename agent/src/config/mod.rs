@@ -21,9 +21,10 @@ use sys::Host;
 use crate::cmdline::{Cmdline, Source};
 
 pub use options::{Config, OPTIONS, OptionSpec, Row};
+/// The oldest TLS version to speak, as client and as server.
+pub use tls::Version as TlsVersion;
 pub use value::{
-    ContainerRunner, Curve, FractionalSeconds, MetricsBackend, Priority, Protocol, TimeLimit, TlsVersion,
-    Urls,
+    ContainerRunner, Curve, FractionalSeconds, MetricsBackend, Priority, Protocol, TimeLimit, Urls,
 };
 
 /// A value and where it came from.

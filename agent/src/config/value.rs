@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use disk::AllowList;
 use serde_json::Value;
+use tls::Version as TlsVersion;
 use wire::{Microversion, Secret};
 
 /// A type that an option can have.
@@ -87,15 +88,6 @@ impl OptionValue for Disks {
     fn show(&self) -> String {
         self.0.as_ref().map_or_else(|| "-".into(), ToString::to_string)
     }
-}
-
-/// The oldest TLS version to speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    V1_2,
-    /// TLS 1.3.
-    V1_3,
 }
 
 /// The elliptic curve of the generated certificate.

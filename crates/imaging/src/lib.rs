@@ -38,7 +38,7 @@ pub use error::{Error, ErrorKind};
 pub use format::{DETECT_BYTES, Detected, Format, FormatError};
 pub use oci::{OciImage, OciReference, resolve_oci};
 pub use qcow2::Qcow2Error;
-pub use request::{ClientCertificate, ImageRequest, Proxies, TlsVersion, Transport, Written};
+pub use request::{ImageRequest, Proxies, Transport, Written};
 pub use sink::{BlockSink, DeviceSink, MemorySink, NullSink};
 pub use small::{fetch_into, fetch_small};
 pub use write::write_image;

@@ -1,8 +1,6 @@
 //! What a caller says about an image and about the way to it. Plain data.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use crate::{ExpectedDigest, Format};
@@ -38,47 +36,6 @@ pub struct Proxies {
     pub no_proxy: Option<String>,
 }
 
-/// The oldest TLS version that is spoken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TlsVersion {
-    /// TLS 1.2 and 1.3.
-    #[default]
-    Tls12,
-    /// TLS 1.3 only.
-    Tls13,
-}
-
-impl FromStr for TlsVersion {
-    type Err = String;
-
-    /// Accepts `1.2` and `1.3`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "1.2" => Ok(TlsVersion::Tls12),
-            "1.3" => Ok(TlsVersion::Tls13),
-            _ => Err(format!("unknown TLS version {text:?}: use 1.2 or 1.3")),
-        }
-    }
-}
-
-impl fmt::Display for TlsVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            TlsVersion::Tls12 => "1.2",
-            TlsVersion::Tls13 => "1.3",
-        })
-    }
-}
-
-/// A TLS client certificate, both files PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// Certificate chain, leaf first.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
-
 /// How to talk to servers and how patient to be. The defaults are Ironic's (data plane 1.3, 1.4).
 #[derive(Clone, Debug)]
 pub struct Transport {
@@ -87,7 +44,7 @@ pub struct Transport {
     /// Accept any server certificate.
     pub insecure: bool,
     /// The oldest TLS version to speak.
-    pub minimum_tls: TlsVersion,
+    pub minimum_tls: tls::Version,
     /// The suites of TLS 1.2 that may be used; all when none.
     pub cipher_suites: Option<tls::CipherSuites>,
     /// Limit for connecting, for an answer to begin, and for each read of a body; not for the whole transfer.
@@ -102,7 +59,7 @@ pub struct Transport {
     /// Limit for the whole transfer, all its tries and pauses included; none by default.
     pub max_duration: Option<Duration>,
     /// Certificate to show to servers that ask for one.
-    pub client_certificate: Option<ClientCertificate>,
+    pub client_certificate: Option<tls::Identity>,
     /// Bytes of memory that decompressing an image may take (the window of zstd, the dictionary of xz). An image that
     /// asks for more is refused.
     pub decoder_memory: u64,
@@ -113,7 +70,7 @@ impl Default for Transport {
         Self {
             ca_file: None,
             insecure: false,
-            minimum_tls: TlsVersion::default(),
+            minimum_tls: tls::Version::default(),
             cipher_suites: None,
             connect_timeout: Duration::from_secs(60),
             attempts: 10,

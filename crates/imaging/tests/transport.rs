@@ -7,7 +7,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use events::Events;
-use imaging::{Cancel, Error, ErrorKind, Format, ImageRequest, MemorySink, TlsVersion, Transport, Written};
+use imaging::{Cancel, Error, ErrorKind, Format, ImageRequest, MemorySink, Transport, Written};
 use rustls::version::{TLS12, TLS13};
 use support::*;
 
@@ -44,7 +44,7 @@ fn an_old_tls_is_not_spoken_where_the_new_one_is_asked_for() {
     let request = request(server.url(), &image, Format::Raw);
     let lax = Transport { insecure: true, attempts: 1, ..transport() };
     write_by(&request, &lax).unwrap();
-    let strict = Transport { minimum_tls: TlsVersion::Tls13, ..lax };
+    let strict = Transport { minimum_tls: tls::Version::V1_3, ..lax };
     let report = write_by(&request, &strict).unwrap_err().report();
     assert!(report.contains("no version of TLS that is allowed here; tls_min_version"), "{report}");
 }

@@ -1,8 +1,5 @@
 //! The oldest version of TLS that is spoken.
 
-use std::fmt;
-use std::str::FromStr;
-
 use rustls::SupportedProtocolVersion;
 
 /// The oldest TLS version to speak; older ones than 1.2 do not exist here.
@@ -13,28 +10,6 @@ pub enum Version {
     V1_2,
     /// TLS 1.3 only.
     V1_3,
-}
-
-impl FromStr for Version {
-    type Err = String;
-
-    /// Accepts `1.2` and `1.3`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "1.2" => Ok(Version::V1_2),
-            "1.3" => Ok(Version::V1_3),
-            _ => Err(format!("unknown TLS version {text:?}: use 1.2 or 1.3")),
-        }
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Version::V1_2 => "1.2",
-            Version::V1_3 => "1.3",
-        })
-    }
 }
 
 /// The versions that rustls may speak.

@@ -1,7 +1,7 @@
 """The reference: what the real ironic-python-agent said, normalised, kept in the repository.
 
 `reference/RELEASE.tar.xz` holds one folder of transcripts and verdicts, and `machine.json`, which tells the machine that it was
-recorded on. Recorded anew with `make test-ironic-reference`.
+recorded on. Recorded anew with `make test-ironic-compare RECORD=1`.
 """
 
 import argparse

@@ -110,6 +110,9 @@ impl BlockSink for DeviceSink {
     }
 
     fn read_at(&mut self, offset: u64, space: &mut [u8]) -> io::Result<()> {
+        if self.device.is_aligned(offset, space) {
+            return self.device.read_at(offset, space);
+        }
         let sector = self.sector();
         let mut bounce = self.bounce.take().unwrap_or_else(|| AlignedBuffer::new(BOUNCE));
         let mut at = offset;

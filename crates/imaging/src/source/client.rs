@@ -5,10 +5,10 @@
 use std::path::Path;
 
 use reqwest::{NoProxy, Proxy, Url};
-use tls::{ClientSettings, Identity, Version};
+use tls::ClientSettings;
 
 use crate::error::Error;
-use crate::request::{Proxies, TlsVersion, Transport};
+use crate::request::{Proxies, Transport};
 
 /// Builds a client for the given sources.
 pub(crate) fn build(
@@ -39,15 +39,9 @@ fn tls_config(transport: &Transport, needs_trust: bool) -> Result<rustls::Client
     let settings = ClientSettings {
         ca_file: transport.ca_file.clone(),
         insecure: transport.insecure,
-        minimum: match transport.minimum_tls {
-            TlsVersion::Tls12 => Version::V1_2,
-            TlsVersion::Tls13 => Version::V1_3,
-        },
+        minimum: transport.minimum_tls,
         suites: transport.cipher_suites.clone(),
-        identity: transport
-            .client_certificate
-            .clone()
-            .map(|own| Identity { certificate: own.certificate, key: own.key }),
+        identity: transport.client_certificate.clone(),
         ..ClientSettings::default()
     };
     let trusts_nobody =
@@ -83,7 +77,7 @@ mod tests {
 
     #[test]
     fn insecure_and_tls_13_build_without_any_authority() {
-        let transport = Transport { insecure: true, minimum_tls: TlsVersion::Tls13, ..Transport::default() };
+        let transport = Transport { insecure: true, minimum_tls: tls::Version::V1_3, ..Transport::default() };
         assert!(build(&transport, &Proxies::default(), &https()).is_ok());
     }
 }
