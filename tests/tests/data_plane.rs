@@ -1,0 +1,94 @@
+//! Holds `docs/data-plane/` to the tests: every row names tests, and each of them is there.
+//!
+//! A row is a line of a table whose last column names files, each followed by functions in it, all in backticks.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+/// One row of a table: where it stands, and what its last column says.
+struct Row {
+    place: String,
+    tests: String,
+}
+
+/// The rows of every table in a page; heads and rulers are none.
+fn rows(page: &str, text: &str) -> Vec<Row> {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_ruler = |line: &&str| line.starts_with("|--");
+    let mut rows = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let is_head = lines.get(index + 1).is_some_and(is_ruler);
+        if !line.starts_with('|') || is_ruler(line) || is_head {
+            continue;
+        }
+        let last = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        rows.push(Row { place: format!("{page}:{}", index + 1), tests: last.to_owned() });
+    }
+    rows
+}
+
+/// The words in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// What is wrong with a row, in words.
+fn faults(root: &Path, row: &Row) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut file: Option<(&str, String)> = None;
+    let mut named = 0;
+    for word in quoted(&row.tests) {
+        if word.contains('/') {
+            match fs::read_to_string(root.join(word)) {
+                Ok(source) => file = Some((word, source)),
+                Err(error) => faults.push(format!("{}: {word}: {error}", row.place)),
+            }
+            continue;
+        }
+        named += 1;
+        let Some((path, source)) = &file else {
+            faults.push(format!("{}: {word} comes before any file", row.place));
+            continue;
+        };
+        let defined = ["fn ", "def ", "class "].iter().any(|kind| {
+            source
+                .match_indices(&format!("{kind}{word}"))
+                .any(|(at, found)| source[at + found.len()..].starts_with(['(', ':', '<']))
+        });
+        if !defined {
+            faults.push(format!("{}: no {word} in {path}", row.place));
+        }
+    }
+    if named == 0 {
+        faults.push(format!("{}: names no test", row.place));
+    }
+    faults
+}
+
+#[test]
+fn every_row_of_the_data_plane_names_tests_that_exist() -> Result<()> {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let folder = root.join("docs/data-plane");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&folder).context("docs/data-plane")? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        for row in rows(&name, &fs::read_to_string(&path)?) {
+            found.extend(faults(root, &row));
+        }
+    }
+    assert_eq!(found, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn a_row_without_a_test_or_with_one_that_is_gone_is_told() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let page = "| behaviour | test |\n|---|---|\n| a | none |\n| b | `tests/tests/data_plane.rs` `rows` `gone` |\n| c | `tests/none.rs` `x` |\n";
+    let told: Vec<String> = rows("page.md", page).iter().flat_map(|row| faults(root, row)).collect();
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert_eq!(told[0], "page.md:3: names no test");
+    assert_eq!(told[1], "page.md:4: no gone in tests/tests/data_plane.rs");
+}
