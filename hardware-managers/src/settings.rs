@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use disk::AllowList;
 use imaging::Transport;
 use wire::Secret;
@@ -142,6 +144,14 @@ pub struct Credentials {
     pub user: String,
     /// The password.
     pub password: Secret,
+}
+
+impl Credentials {
+    /// The value of the `Authorization` header. Source: RFC 7617.
+    pub fn header(&self) -> Secret {
+        let pair = format!("{}:{}", self.user, self.password.expose());
+        Secret::new(format!("Basic {}", BASE64.encode(pair)))
+    }
 }
 
 impl Default for Settings {

@@ -17,7 +17,7 @@ use imaging::Transport;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::time::Duration;
-use support::{DISK_BYTES, Loop, MIB, config_drive, image, serve, sha256};
+use support::{DISK_BYTES, Loop, MIB, config_drive, image, registry, serve, sha256};
 use sys::Host;
 use wire::StepKind;
 
@@ -157,6 +157,36 @@ fn loop_what_can_fail_beforehand_fails_before_the_disk_is_touched() {
         let error = machine.write_image(info.clone(), drive).unwrap_err();
         assert!(disk.is_untouched(), "{info}: {error}");
     }
+}
+
+#[test]
+fn loop_a_registry_is_a_source_with_and_without_a_digest_of_its_own() {
+    let Some(disk) = Loop::new() else { return };
+    let image = image();
+    let repository = registry(&image);
+    let (tag, digest) = (format!("oci://{repository}:v1"), sha256(&image));
+    for extra in [
+        json!({"disk_format": "raw"}),
+        json!({"disk_format": null}),
+        json!({"disk_format": "raw", "checksum": digest}),
+        json!({"disk_format": "raw", "urls": ["http://127.0.0.1:9/absent", tag.clone()]}),
+    ] {
+        let mut info = json!({"id": "disk:v1", "urls": [tag.clone()]});
+        info.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let machine = machine(disk.name(), disk.name());
+        let result = machine.write_image(info, Value::Null);
+        let result = result.unwrap_or_else(|error| panic!("{extra}: {}", hwm::chain(&error)));
+        assert!(result["result"].as_str().unwrap().contains("image (disk:v1) written"), "{result}");
+        assert_eq!(disk.read(512, image.len() - 512), image[512..]);
+    }
+    let machine = machine(disk.name(), disk.name());
+    let other = json!({"id": "disk:v1", "urls": [tag], "disk_format": "raw", "checksum": "5".repeat(64)});
+    let error = machine.write_image(other, Value::Null).unwrap_err();
+    assert!(matches!(error, Error::ImageChecksum { .. }), "{error:?}");
+    let absent = json!({"id": "disk:v2", "urls": [format!("oci://{repository}:v2")], "disk_format": "raw"});
+    let error = machine.write_image(absent, Value::Null).unwrap_err();
+    assert!(matches!(error, Error::ImageDownload { .. }), "{error:?}");
+    assert!(error.to_string().contains("404"), "{error}");
 }
 
 #[test]

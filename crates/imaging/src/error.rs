@@ -87,6 +87,18 @@ pub enum Error {
         /// The limit that passed.
         seconds: u64,
     },
+    /// The body comes, but so slowly that it would never be done.
+    #[error("fetching {url} at offset {offset}: no more than {bytes} bytes came in {seconds} s")]
+    Slow {
+        /// The URL, without credentials.
+        url: String,
+        /// Offset of the first byte that is missing.
+        offset: u64,
+        /// What came.
+        bytes: u64,
+        /// The time that passed.
+        seconds: u64,
+    },
     /// The body ended before its announced length.
     #[error("fetching {url}: the transfer ended at offset {offset} of {total}")]
     Cut {
@@ -150,10 +162,12 @@ pub enum Error {
         source: io::Error,
     },
     /// Every source failed; the last one's failure is the source.
-    #[error("none of the {count} sources of the image worked; the last one")]
+    #[error("none of the {count} sources of the image worked ({earlier}); the last one")]
     AllSources {
         /// How many were tried.
         count: usize,
+        /// The failures before the last.
+        earlier: String,
         /// The last failure.
         #[source]
         last: Box<Error>,
@@ -237,6 +251,19 @@ pub enum Error {
         /// How many bytes came.
         bytes: u64,
     },
+    /// A registry has another image than the one that was asked for.
+    #[error(
+        "{source_name}: the registry's image has the digest {promised}, expected {expected}: check the reference and the \
+         published checksum"
+    )]
+    Promise {
+        /// The reference.
+        source_name: String,
+        /// What its manifest says.
+        promised: String,
+        /// What was asked for.
+        expected: String,
+    },
     /// The disk could not be opened.
     #[error("opening disk {}", path.display())]
     OpenDisk {
@@ -302,6 +329,7 @@ impl Error {
             Error::Source { .. } | Error::Tls(_) | Error::NoTrust | Error::Client(_) => ErrorKind::Request,
             Error::Fetch { .. }
             | Error::Stalled { .. }
+            | Error::Slow { .. }
             | Error::Cut { .. }
             | Error::Unresumable { .. }
             | Error::File { .. }
@@ -317,7 +345,7 @@ impl Error {
             | Error::Qcow2 { .. }
             | Error::Empty => ErrorKind::InvalidImage,
             Error::TooLarge { .. } => ErrorKind::OutOfSpace,
-            Error::Mismatch { .. } => ErrorKind::ChecksumMismatch,
+            Error::Mismatch { .. } | Error::Promise { .. } => ErrorKind::ChecksumMismatch,
             Error::OpenDisk { .. } | Error::Disk { .. } | Error::ReadBack { .. } | Error::Store { .. } => {
                 ErrorKind::Write
             }
@@ -347,6 +375,7 @@ impl Error {
             Error::Disk { .. }
             | Error::Cut { .. }
             | Error::Stalled { .. }
+            | Error::Slow { .. }
             | Error::TooSlow { .. }
             | Error::Pipeline(_) => Phase::Write,
             _ => Phase::Open,

@@ -40,5 +40,5 @@ pub use oci::{OciImage, OciReference, resolve_oci};
 pub use qcow2::Qcow2Error;
 pub use request::{ImageRequest, Proxies, Transport, Written};
 pub use sink::{BlockSink, DeviceSink, MemorySink, NullSink};
-pub use small::{fetch_into, fetch_small};
+pub use small::{SmallFile, fetch_into, fetch_small};
 pub use write::write_image;

@@ -10,14 +10,15 @@ use crate::{ExpectedDigest, Format};
 pub struct ImageRequest {
     /// What the image is called in events, messages and logs (Ironic's image id, a file name). No credentials.
     pub label: String,
-    /// Where it can be had, in order of preference: `http:`, `https:` or `file:` URLs of the same bytes.
+    /// Where it can be had, in order of preference: `http:`, `https:`, `oci:` or `file:` URLs of the same bytes.
     pub sources: Vec<String>,
     /// The digest that the published bytes must have.
     pub digest: ExpectedDigest,
     /// The declared format. An image that is something else is refused before a byte is written. A raw image may come
     /// compressed by gzip, zstd, xz or bzip2, told by its first bytes; the digest is that of the compressed file.
     pub format: Format,
-    /// The complete value of the `Authorization` header, for HTTP sources. It is not sent on to another host.
+    /// The complete value of the `Authorization` header, for HTTP sources. It is not sent on to another host. A registry, or
+    /// the token server that it names, gets it when it asks for credentials.
     pub authorization: Option<wire::Secret>,
     /// Proxies for this image. The default takes those of the environment, as reqwest does.
     pub proxies: Proxies,

@@ -15,18 +15,26 @@ use crate::source::Source;
 /// Bytes read at a time.
 const READ: usize = 64 * 1024;
 
-/// Fetches `url` (http, https or file) whole. Blocks; retries and resumes as an image does.
+/// A file that fits into memory, and how to get it.
+#[derive(Clone, Copy, Debug)]
+pub struct SmallFile<'a> {
+    /// Where it is: http, https or file.
+    pub url: &'a str,
+    /// The complete value of the `Authorization` header.
+    pub authorization: Option<&'a wire::Secret>,
+    /// Proxies to it.
+    pub proxies: &'a Proxies,
+    /// The largest size in bytes that is accepted.
+    pub limit_bytes: u64,
+}
+
+/// Fetches a file whole. Blocks; retries and resumes as an image does.
 ///
 /// # Errors
-/// [`Error::TooLong`] when it has more than `limit_bytes`; else as [`crate::write_image`] for its download.
-pub fn fetch_small(
-    url: &str,
-    transport: &Transport,
-    authorization: Option<&wire::Secret>,
-    limit_bytes: u64,
-) -> Result<Vec<u8>, Error> {
+/// [`Error::TooLong`] when it is larger than it may be; else as [`crate::write_image`] for its download.
+pub fn fetch_small(file: &SmallFile<'_>, transport: &Transport, cancel: &Cancel) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    run(url, transport, authorization, &Cancel::new(), limit_bytes, &mut |part| {
+    run(file, transport, cancel, &mut |part| {
         match part {
             Part::Start => bytes.clear(),
             Part::Bytes(part) => bytes.extend_from_slice(part),
@@ -43,7 +51,9 @@ pub fn fetch_small(
 /// [`Error::Store`] when the file can not be written; else as [`crate::write_image`] for its download.
 pub fn fetch_into(url: &str, transport: &Transport, into: &mut File, cancel: &Cancel) -> Result<u64, Error> {
     let mut length = 0u64;
-    run(url, transport, None, cancel, u64::MAX, &mut |part| match part {
+    let proxies = Proxies::default();
+    let file = SmallFile { url, authorization: None, proxies: &proxies, limit_bytes: u64::MAX };
+    run(&file, transport, cancel, &mut |part| match part {
         Part::Start => {
             length = 0;
             into.set_len(0)?;
@@ -67,21 +77,19 @@ enum Part<'a> {
 type Take<'a> = dyn FnMut(Part<'_>) -> std::io::Result<()> + 'a;
 
 fn run(
-    url: &str,
+    file: &SmallFile<'_>,
     transport: &Transport,
-    authorization: Option<&wire::Secret>,
     cancel: &Cancel,
-    limit: u64,
     take: &mut Take<'_>,
 ) -> Result<(), Error> {
     let events = Events::new(1);
     let runtime = crate::pipeline::runtime()?;
     let result = runtime.block_on(async {
-        let urls = [url.to_owned()];
-        let mut source = Source::new(&urls, authorization, &Proxies::default(), transport, &events, cancel)?;
+        let urls = [file.url.to_owned()];
+        let mut source = Source::new(&urls, file.authorization, file.proxies, transport, &events, cancel)?;
         let mut restarts = 0;
         loop {
-            match fetch(&mut source, limit, cancel, take).await {
+            match fetch(&mut source, file.limit_bytes, cancel, take).await {
                 Ok(()) => return Ok(()),
                 Err(Interrupt::Failed(error)) => return Err(error),
                 Err(Interrupt::HungUp) if cancel.is_cancelled() => return Err(Error::Cancelled),

@@ -81,16 +81,19 @@ impl Job<'_> {
     ) -> Result<Written, Error> {
         let mut touched = false;
         let mut restarted = 0;
+        let mut mismatched = 0;
+        let sources = u32::try_from(source.count()).unwrap_or(u32::MAX);
         loop {
             let error = match self.once(runtime, source, sink, &mut touched) {
                 Ok(written) => return Ok(Written { restarted, ..written }),
                 // What was damaged on the way may come whole the next time (data plane 1.4).
                 Err(Interrupt::Failed(error))
                     if error.kind() == ErrorKind::ChecksumMismatch
-                        && restarted + 1 < self.transport.digest_attempts =>
+                        && mismatched + 1 < self.tries(&error, sources) =>
                 {
                     restarted += 1;
-                    source.restart();
+                    mismatched += 1;
+                    source.restart_elsewhere();
                     match self.before_restart(error.report(), restarted) {
                         Ok(()) => continue,
                         Err(error) => error,
@@ -110,6 +113,15 @@ impl Job<'_> {
                 Err(Interrupt::Restart(_)) => Error::Unresumable { url: source.name(), restarts: restarted },
             };
             return Err(if touched { error.unbootable() } else { error });
+        }
+    }
+
+    /// How often the whole image may be fetched: each source deserves a try, whatever another one holds. What a registry
+    /// promises does not change by asking again.
+    fn tries(&self, error: &Error, sources: u32) -> u32 {
+        match error {
+            Error::Promise { .. } => sources,
+            _ => self.transport.digest_attempts.max(sources),
         }
     }
 
@@ -147,6 +159,7 @@ impl Job<'_> {
         let pool = Pool::new(POOL, CHUNK);
         let opening = progress::start(self.events, Phase::Open, source.name());
         let total = runtime.block_on(source.open())?;
+        self.compare_promise(source)?;
         let mut first = pool.take(self.cancel)?;
         runtime.block_on(source.fill(&mut first))?;
         let plan = self.guard(runtime, source, total, &first, sink.size())?;
@@ -209,6 +222,21 @@ impl Job<'_> {
             "image written and verified"
         );
         Ok(written)
+    }
+
+    /// A registry says beforehand which digest its image has.
+    fn compare_promise(&self, source: &Source<'_>) -> Result<(), Error> {
+        let wanted = &self.request.digest;
+        match source.promised() {
+            Some(promised) if promised.algorithm() == wanted.algorithm() && promised != wanted => {
+                Err(Error::Promise {
+                    source_name: source.name(),
+                    promised: promised.to_string(),
+                    expected: wanted.to_string(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Refuses what can be refused before a byte is written.

@@ -3,29 +3,43 @@
 //! The grammar is that of ironic-python-agent (data plane page, 1.6 and A.1), except that an image's name is compared as
 //! text, not as a regular expression.
 
+use imaging::Algorithm;
+
+/// Hexadecimal digits of the digests that are told by their length: md5, sha256, sha512.
+const TOLD_BY_LENGTH: [usize; 3] = [32, 64, 128];
+
 /// The digest in `text` for the image that `url` names, as it stands there.
 ///
-/// A file of one word is a digest by itself. Otherwise the first line that names the image and holds a digest of 32, 64 or
-/// 128 hexadecimal digits counts.
+/// A file of one word is a digest by itself. Otherwise the first line that names the image and holds a digest counts: one of
+/// `algorithm` where that is known, else one of 32, 64 or 128 hexadecimal digits.
 ///
 /// # Errors
 /// What is wrong with the file, as a clause.
-pub(crate) fn find_digest(text: &str, url: &str) -> Result<String, String> {
+pub(crate) fn find_digest(text: &str, url: &str, algorithm: Option<Algorithm>) -> Result<String, String> {
+    let known = algorithm.map(|algorithm| [algorithm.length() * 2]);
+    let lengths = known.as_ref().map_or(&TOLD_BY_LENGTH[..], |known| &known[..]);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     match lines.as_slice() {
         [] => return Err("it is empty".into()),
         [only] if !only.contains(' ') => {
-            return if is_digest(only) {
+            return if is_digest(only, lengths) {
                 Ok((*only).to_owned())
             } else {
-                Err("its only word is not a digest of 32, 64 or 128 hexadecimal digits".into())
+                Err(format!("its only word is not a digest of {} hexadecimal digits", either(lengths)))
             };
         }
         _ => {}
     }
     let name = image_name(url).ok_or("the image's URL ends in no file name to look for")?;
     let mut named = lines.iter().filter(|line| !line.starts_with('#') && names_image(line, name));
-    named.find_map(|line| digest_in(line)).ok_or_else(|| format!("it holds no digest for {name}"))
+    named
+        .find_map(|line| digest_in(line, lengths))
+        .ok_or_else(|| format!("it holds no digest of {} hexadecimal digits for {name}", either(lengths)))
+}
+
+fn either(lengths: &[usize]) -> String {
+    let words: Vec<String> = lengths.iter().map(usize::to_string).collect();
+    words.join(" or ")
 }
 
 /// The last path component of a URL, without query and fragment.
@@ -47,17 +61,17 @@ fn names_image(line: &str, name: &str) -> bool {
 }
 
 /// The first or last word of a line that is a digest; shorter digests first, as upstream tries them.
-fn digest_in(line: &str) -> Option<String> {
+fn digest_in(line: &str, lengths: &[usize]) -> Option<String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let ends = [words.first()?, words.last()?];
-    [32, 64, 128].iter().find_map(|length| {
-        let found = ends.iter().find(|word| word.len() == *length && is_digest(word))?;
+    lengths.iter().find_map(|length| {
+        let found = ends.iter().find(|word| is_digest(word, &[*length]))?;
         Some((**found).to_string())
     })
 }
 
-fn is_digest(word: &str) -> bool {
-    matches!(word.len(), 32 | 64 | 128) && word.bytes().all(|b| b.is_ascii_hexdigit())
+fn is_digest(word: &str, lengths: &[usize]) -> bool {
+    lengths.contains(&word.len()) && word.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -106,7 +120,7 @@ mod tests {
             ("MD5 (img.qcow2) = M\nSHA256 (img.qcow2) = S", Some("M")),
             ("X  img.qcow2", None),
         ] {
-            let found = find_digest(&expand(body), URL);
+            let found = find_digest(&expand(body), URL, None);
             assert_eq!(found.ok(), digest.map(expand), "{body:?}");
         }
     }
@@ -114,22 +128,36 @@ mod tests {
     #[test]
     fn query_is_no_part_of_the_name_and_a_name_must_be_there() {
         let body = expand("S  img.qcow2");
-        assert!(find_digest(&body, "https://h/x/img.qcow2?sig=a/b#c").is_ok());
-        assert!(find_digest(&body, "https://h/x/").is_err());
+        assert!(find_digest(&body, "https://h/x/img.qcow2?sig=a/b#c", None).is_ok());
+        assert!(find_digest(&body, "https://h/x/", None).is_err());
         let upper = "A".repeat(32);
-        assert_eq!(find_digest(&upper, URL), Ok(upper));
+        assert_eq!(find_digest(&upper, URL, None), Ok(upper));
+        let percent = expand("S  img%20one.raw");
+        assert!(find_digest(&percent, "https://h/img%20one.raw", None).is_ok(), "not decoded");
+        assert!(find_digest(&expand("S  img one.raw\nM  x"), "https://h/img%20one.raw", None).is_err());
+    }
+
+    #[test]
+    fn lines_of_another_algorithm_are_passed_over_where_the_algorithm_is_known() {
+        let both = expand("MD5 (img.qcow2) = M\nSHA256 (img.qcow2) = S");
+        assert_eq!(find_digest(&both, URL, Some(Algorithm::Sha256)), Ok(expand("S")));
+        assert_eq!(find_digest(&expand("X  img.qcow2"), URL, Some(Algorithm::Sha1)), Ok(expand("X")));
+        assert_eq!(find_digest(&expand("X"), URL, Some(Algorithm::Sha1)), Ok(expand("X")));
+        let report = find_digest(&expand("S  img.qcow2"), URL, Some(Algorithm::Sha512)).unwrap_err();
+        assert!(report.contains("128 hexadecimal digits for img.qcow2"), "{report}");
+        assert!(find_digest(&expand("S"), URL, Some(Algorithm::Sha512)).is_err());
     }
 
     #[test]
     fn a_dot_in_the_name_is_a_dot() {
-        assert!(find_digest(&expand("S  imgXqcow2"), URL).is_err());
+        assert!(find_digest(&expand("S  imgXqcow2"), URL, None).is_err());
     }
 
     proptest! {
         #[test]
         fn what_is_found_is_always_a_digest(text in "[0-9a-fSM()*# \\n\\timgqcow2.]{0,200}") {
-            if let Ok(digest) = find_digest(&expand(&text), URL) {
-                prop_assert!(is_digest(&digest));
+            if let Ok(digest) = find_digest(&expand(&text), URL, None) {
+                prop_assert!(is_digest(&digest, &TOLD_BY_LENGTH));
             }
         }
     }

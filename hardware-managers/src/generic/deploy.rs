@@ -10,7 +10,10 @@ use disk::table::Table;
 use disk::{Policy, Target};
 use events::{EventKind, Phase};
 use hwm::{Context, Error};
-use imaging::{Cancel, Detected, DeviceSink, ErrorKind, ExpectedDigest, Format, ImageRequest};
+use imaging::{
+    Algorithm, Cancel, Detected, DeviceSink, ErrorKind, ExpectedDigest, Format, ImageRequest, OciReference,
+    Proxies, SmallFile,
+};
 
 use super::checksum_file::find_digest;
 use super::image::{Checksum, Image, permit_md5};
@@ -31,7 +34,7 @@ pub(crate) fn run(
     config_drive: Option<ConfigDrive>,
     choice: &Choice,
 ) -> Result<Deployed, Error> {
-    let digest = expected_digest(image, settings)?;
+    let (digest, sources) = published(cx, image, settings)?;
     let config_drive = config_drive.map(|drive| decode(&drive, settings)).transpose()?;
     let disk = match choice {
         Choice::Hints => root_disk::wait(cx, settings)?,
@@ -39,11 +42,11 @@ pub(crate) fn run(
     };
     let policy = Policy::detect(&cx.host, settings.allow.clone());
     let target = Target::claim(&cx.host, &disk, &policy).map_err(|refusal| protected(&refusal))?;
-    let format = format(image, settings)?;
+    let format = format(image, &sources, settings)?;
 
     let request = ImageRequest {
         label: image.label.clone(),
-        sources: image.sources.clone(),
+        sources,
         digest,
         format,
         authorization: image.authorization.clone(),
@@ -101,28 +104,89 @@ pub(crate) fn protected(refusal: &disk::Refusal) -> Error {
     Error::ProtectedDevice { message: hwm::chain(refusal) }
 }
 
-fn expected_digest(image: &Image, settings: &Settings) -> Result<ExpectedDigest, Error> {
-    let (url, algorithm) = match &image.checksum {
-        Checksum::Digest(digest) => return Ok(digest.clone()),
-        Checksum::File { url, algorithm } => (url, algorithm),
+/// The digest that the published bytes must have, and where they are to be had.
+fn published(
+    cx: &Context,
+    image: &Image,
+    settings: &Settings,
+) -> Result<(ExpectedDigest, Vec<String>), Error> {
+    let digest = match &image.checksum {
+        Checksum::Digest(digest) => digest.clone(),
+        Checksum::File { url, algorithm } => from_file(cx, image, url, *algorithm, settings)?,
+        Checksum::Registry => return from_registry(cx, image, settings),
     };
+    Ok((digest, image.sources.clone()))
+}
+
+/// The digest that a checksum file names, fetched with the image's credentials and through its proxies.
+fn from_file(
+    cx: &Context,
+    image: &Image,
+    url: &str,
+    algorithm: Option<Algorithm>,
+    settings: &Settings,
+) -> Result<ExpectedDigest, Error> {
     let fail = |reason: String| Error::ImageDownload {
         message: format!("checksum file of image {}: {reason}", image.label),
     };
-    let bytes =
-        imaging::fetch_small(url, &settings.transport, image.authorization.as_ref(), CHECKSUM_FILE_LIMIT)
-            .map_err(|error| fail(error.report()))?;
+    let file = SmallFile {
+        url,
+        authorization: image.authorization.as_ref(),
+        proxies: &image.proxies,
+        limit_bytes: CHECKSUM_FILE_LIMIT,
+    };
+    let bytes = imaging::fetch_small(&file, &settings.transport, &Cancel::from(cx.cancel_flag()))
+        .map_err(|error| fail(error.report()))?;
     let wanted = image.sources.first().map_or("", String::as_str);
-    let hex = find_digest(&String::from_utf8_lossy(&bytes), wanted).map_err(fail)?;
+    let hex = find_digest(&String::from_utf8_lossy(&bytes), wanted, algorithm).map_err(fail)?;
     let digest = match algorithm {
         Some(algorithm) => ExpectedDigest::from_parts(algorithm.name(), &hex),
         None => ExpectedDigest::from_hex(&hex),
     };
     let digest = digest.map_err(|error| fail(error.to_string()))?;
-    if algorithm.is_none() && digest.algorithm() == imaging::Algorithm::Md5 {
+    if algorithm.is_none() && digest.algorithm() == Algorithm::Md5 {
         permit_md5(&image.label, settings)?;
     }
     Ok(digest)
+}
+
+/// The digest that the first registry which answers promises. Its reference becomes one by digest, so that what is written
+/// is what was promised.
+fn from_registry(
+    cx: &Context,
+    image: &Image,
+    settings: &Settings,
+) -> Result<(ExpectedDigest, Vec<String>), Error> {
+    let cancel = Cancel::from(cx.cancel_flag());
+    let mut sources = image.sources.clone();
+    let mut failure = None;
+    for source in sources.iter_mut().filter(|source| OciReference::is_reference(source)) {
+        let found = imaging::resolve_oci(
+            source,
+            &settings.transport,
+            &image.proxies,
+            image.authorization.as_ref(),
+            &cancel,
+        );
+        match found {
+            Ok(found) => {
+                tracing::info!(
+                    image = image.label,
+                    reference = %found.reference,
+                    digest = %found.digest,
+                    size_bytes = found.size,
+                    title = found.title.as_deref().unwrap_or_default(),
+                    "found in the registry"
+                );
+                *source = found.reference.to_string();
+                return Ok((found.digest, sources));
+            }
+            Err(error) => failure = Some(write_error(&error)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| Error::InvalidParameters {
+        message: format!("image {} has neither a checksum nor a registry that says one", image.label),
+    }))
 }
 
 /// A config drive as the bytes of a file system image.
@@ -136,26 +200,30 @@ pub(crate) fn decode(drive: &ConfigDrive, settings: &Settings) -> Result<Vec<u8>
             if !scheme.starts_with("http://") && !scheme.starts_with("https://") {
                 return disk::config_drive::decode(text.as_bytes()).map_err(fail);
             }
-            let bytes = imaging::fetch_small(text, &settings.transport, None, CONFIG_DRIVE_LIMIT).map_err(
-                |error| Error::ImageDownload { message: format!("config drive: {}", error.report()) },
-            )?;
+            let proxies = Proxies::default();
+            let file = SmallFile {
+                url: text,
+                authorization: None,
+                proxies: &proxies,
+                limit_bytes: CONFIG_DRIVE_LIMIT,
+            };
+            let bytes =
+                imaging::fetch_small(&file, &settings.transport, &Cancel::new()).map_err(|error| {
+                    Error::ImageDownload { message: format!("config drive: {}", error.report()) }
+                })?;
             disk::config_drive::decode(&bytes).map_err(fail)
         }
     }
 }
 
 /// The declared format, or what the image's first bytes say.
-fn format(image: &Image, settings: &Settings) -> Result<Format, Error> {
+fn format(image: &Image, sources: &[String], settings: &Settings) -> Result<Format, Error> {
     if let [format] = image.formats.as_slice() {
         return Ok(*format);
     }
-    let detected = imaging::detect_format(
-        &image.sources,
-        &settings.transport,
-        image.authorization.as_ref(),
-        &image.proxies,
-    )
-    .map_err(|error| write_error(&error))?;
+    let detected =
+        imaging::detect_format(sources, &settings.transport, image.authorization.as_ref(), &image.proxies)
+            .map_err(|error| write_error(&error))?;
     match detected {
         Detected::Known(format) if image.formats.contains(&format) => Ok(format),
         Detected::Compressed(_) if image.formats.contains(&Format::Raw) => Ok(Format::Raw),

@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hwm::Error;
-use imaging::{Algorithm, ExpectedDigest, Format, Proxies};
+use imaging::{Algorithm, ExpectedDigest, Format, OciReference, Proxies};
 use wire::{ImageInfo, Secret};
 
 use super::partition::PartitionImage;
@@ -17,7 +17,7 @@ use crate::settings::{Credentials, Settings};
 pub struct Image {
     /// A label for messages.
     pub label: String,
-    /// URLs of the same bytes, in order of preference.
+    /// URLs of the same bytes, in order of preference: http, https, oci; file by hand only.
     pub sources: Vec<String>,
     /// What the published bytes are held to.
     pub checksum: Checksum,
@@ -43,6 +43,8 @@ pub enum Checksum {
         /// The algorithm, where it is known beforehand.
         algorithm: Option<Algorithm>,
     },
+    /// What the manifest in the registry says; for images of which at least one source is a registry.
+    Registry,
 }
 
 /// Checks `image_info` and says what is to be written.
@@ -58,11 +60,14 @@ pub(crate) fn check(info: &ImageInfo, settings: &Settings) -> Result<Image, Erro
         return Err(invalid(format!("image_info of image {} names no url", label(info))));
     }
     for url in &info.urls {
-        if !is_http(url) {
+        if OciReference::is_reference(url) {
+            let checked = url.parse::<OciReference>();
+            checked.map_err(|error| invalid(format!("image {}: {error}", label(info))))?;
+        } else if !is_http(url) {
             // Not the URL itself: it may hold a password or a signature.
             let scheme = url.split_once("://").map_or("no scheme", |(scheme, _)| scheme);
             return Err(invalid(format!(
-                "image {}: a URL of it is neither http nor https, but {scheme}: publish it on a web server",
+                "image {}: a URL of it is neither http, https nor oci, but {scheme}: publish it on a web server",
                 label(info)
             )));
         }
@@ -115,6 +120,7 @@ fn checksum(info: &ImageInfo, settings: &Settings) -> Result<Checksum, Error> {
             }
             digest(info, expected)
         }
+        None if info.urls.iter().any(|url| OciReference::is_reference(url)) => Ok(Checksum::Registry),
         None => Err(invalid(format!(
             "image {} has no usable checksum: set image_checksum, or image_os_hash_algo and image_os_hash_value",
             label(info)
@@ -193,8 +199,7 @@ fn authorization(info: &ImageInfo, configured: Option<&Credentials>) -> Result<O
         );
         return Err(Error::ImageDownload { message });
     }
-    let pair = format!("{}:{}", credentials.user, credentials.password.expose());
-    Ok(Some(Secret::new(format!("Basic {}", BASE64.encode(pair)))))
+    Ok(Some(credentials.header()))
 }
 
 fn proxies(info: &ImageInfo) -> Proxies {
@@ -246,6 +251,12 @@ mod tests {
             json!({"os_hash_algo": "whirlpool", "os_hash_value": sha("a")}),
             json!({"checksum": sha("a"), "urls": []}),
             json!({"checksum": sha("a"), "urls": ["file:///etc/shadow"]}),
+            json!({"checksum": sha("a"), "urls": ["http://h/x", "file:///etc/shadow"]}),
+            json!({"checksum": "file:///etc/shadow"}),
+            json!({"os_hash_algo": "sha256", "os_hash_value": "file:///etc/shadow"}),
+            json!({"checksum": sha("a"), "urls": ["oci://registry.example/Upper"]}),
+            json!({"checksum": sha("a"), "urls": ["oci://user:pw@registry.example/disk"]}),
+            json!({"os_hash_algo": "shake_128", "os_hash_value": sha("a")}),
             json!({"checksum": sha("a"), "id": ""}),
         ] {
             let error = with(extra.clone()).unwrap_err();
@@ -288,6 +299,29 @@ mod tests {
             with(json!({"os_hash_algo": "sha512", "os_hash_value": url})).unwrap().checksum,
             Checksum::File { url, algorithm: Some(Algorithm::Sha512) }
         );
+    }
+
+    #[test]
+    fn a_registry_may_say_the_digest_itself_where_none_is_given() {
+        let oci = |extra: Value| {
+            let mut image = json!({"urls": ["http://h/debian.raw", "oci://registry.example/disk:v1"]});
+            image.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            with(image).map(|image| image.checksum)
+        };
+        assert_eq!(oci(json!({})).unwrap(), Checksum::Registry);
+        let Checksum::Digest(digest) = oci(json!({"checksum": sha("a")})).unwrap() else { panic!() };
+        assert_eq!(digest.hex(), sha("a"));
+        assert!(oci(json!({"checksum": "abc"})).is_err());
+    }
+
+    #[test]
+    fn hash_algorithms_are_those_of_hashlib_in_upper_or_lower_case() {
+        for algorithm in Algorithm::ALL {
+            let value = "AB".repeat(algorithm.length());
+            let extra = json!({"os_hash_algo": algorithm.name(), "os_hash_value": value});
+            let Checksum::Digest(digest) = with(extra).unwrap().checksum else { panic!() };
+            assert_eq!((digest.algorithm(), digest.hex()), (algorithm, value.to_lowercase()));
+        }
     }
 
     #[test]
@@ -348,8 +382,14 @@ mod tests {
         let mut complete = own;
         complete["image_request_authorization"] = json!("QmVhcmVyIHRva2Vu");
         assert_eq!(header(complete).unwrap(), "Bearer token");
-        let half = json!({"image_server_auth_strategy": "http_basic", "image_server_user": "u"});
-        assert!(matches!(header(half), Err(Error::ImageDownload { .. })));
+        let none = json!({"image_server_auth_strategy": "kerberos", "image_server_user": "u", "image_server_password": "p"});
+        assert_eq!(header(none).unwrap(), "Basic Y29uZjpwdw==", "any other strategy is none");
+        for (user, password) in [("u", json!(null)), ("u", json!("")), ("", json!("p"))] {
+            // Not mixed with the configured pair.
+            let half = json!({"image_server_auth_strategy": "http_basic", "image_server_user": user,
+                              "image_server_password": password});
+            assert!(matches!(header(half), Err(Error::ImageDownload { .. })));
+        }
         assert!(header(json!({"image_request_authorization": "%%"})).is_err());
     }
 }

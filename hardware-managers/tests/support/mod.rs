@@ -150,6 +150,20 @@ pub fn serve(files: Vec<(&'static str, Vec<u8>)>) -> String {
     url
 }
 
+/// Serves a disk image as a registry that wants no credentials does: under the tag `v1` of the repository `disk`. Gives
+/// `host:port/disk`.
+pub fn registry(disk: &[u8]) -> String {
+    let blob = format!("sha256:{}", sha256(disk));
+    let manifest = format!(r#"{{"layers": [{{"digest": "{blob}", "size": {}}}]}}"#, disk.len()).into_bytes();
+    let by_digest = format!("v2/disk/manifests/sha256:{}", sha256(&manifest));
+    let url = serve(vec![
+        ("v2/disk/manifests/v1", manifest.clone()),
+        (by_digest.leak(), manifest),
+        (format!("v2/disk/blobs/{blob}").leak(), disk.to_vec()),
+    ]);
+    format!("{}/disk", url.trim_start_matches("http://"))
+}
+
 /// A file in a directory that lives as long as the test.
 pub fn file(directory: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let path = directory.join(name);

@@ -10,16 +10,19 @@ mod select;
 
 use std::time::Duration;
 
+use events::Events;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use wire::Secret;
 
-use crate::ExpectedDigest;
+use crate::cancel::Cancel;
+use crate::digest::{Algorithm, ExpectedDigest};
 use crate::error::{Error, is_fatal_status};
+use crate::pipeline::Interrupt;
 use crate::request::{Proxies, Transport};
-use crate::source::{client, shown};
+use crate::source::{Attempt, Source, shown};
 use challenge::Challenge;
 pub use reference::OciReference;
 use select::Descriptor;
@@ -33,113 +36,146 @@ const DEPTH: u32 = 3;
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
-/// A disk image in a registry, ready to be fetched.
-#[derive(Clone, Debug)]
+/// A disk image in a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OciImage {
-    /// URL of the blob.
-    pub url: String,
-    /// The complete `Authorization` header for it, where the registry wants one.
-    pub authorization: Option<Secret>,
-    /// The digest of the blob, from its manifest.
+    /// The reference by the digest of the manifest that was found: whoever writes it gets this image and no other.
+    pub reference: OciReference,
+    /// The digest of the blob, from its manifest: what an image without another digest is held to.
     pub digest: ExpectedDigest,
     /// Size of the blob in bytes, from its manifest.
     pub size: u64,
     /// File name of the disk image, where its manifest names one.
     pub title: Option<String>,
-    /// Whether the reference names its content by digest, so that nobody can exchange it.
+    /// Whether the reference named its content by digest already, so that nobody could exchange it.
     pub pinned: bool,
 }
 
-/// Finds the disk image behind a reference. Blocks; retries as an image write does.
+/// Where an image's bytes are, and the header that lets them be read.
+pub(crate) struct Blob {
+    pub(crate) url: Url,
+    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) image: OciImage,
+}
+
+/// Finds the disk image behind `oci://registry/repository:tag` or `...@sha256:...`, for this machine's architecture. Blocks;
+/// retries as an image write does. Only manifests are fetched.
 ///
-/// `authorization` is the complete header for the registry (or its token server), where one is needed; `architecture` is
-/// this machine's, as the kernel names it.
+/// `authorization` is the complete header for the registry or its token server, where one is needed: `Basic` credentials, or
+/// a `Bearer` token that the registry gave out before.
 ///
 /// # Errors
 /// [`Error::Registry`] says what the registry holds instead; else as [`crate::write_image`] for its download.
 pub fn resolve_oci(
-    reference: &OciReference,
+    reference: &str,
     transport: &Transport,
     proxies: &Proxies,
     authorization: Option<&Secret>,
-    architecture: &str,
+    cancel: &Cancel,
 ) -> Result<OciImage, Error> {
-    let base = reference.base()?;
-    let client = client::build(transport, proxies, std::slice::from_ref(&base))?;
+    reference.parse::<OciReference>()?;
+    let events = Events::new(1);
     let runtime = crate::pipeline::runtime()?;
-    let mut registry = Registry { client, base, transport, reference, given: authorization, token: None };
-    let result = runtime.block_on(registry.resolve(architecture));
-    drop(registry);
+    let sources = [reference.to_owned()];
+    let mut source = Source::new(&sources, authorization, proxies, transport, &events, cancel)?;
+    let result = match runtime.block_on(source.described()) {
+        Ok(Some(blob)) => Ok(blob.image),
+        Err(Interrupt::Failed(error)) => Err(error),
+        Ok(None) | Err(Interrupt::HungUp | Interrupt::Restart(_)) => {
+            Err(Error::Pipeline("the registry was hung up"))
+        }
+    };
+    drop(source);
     runtime.shutdown_background();
     result
 }
 
+/// Asks a registry once; whether to ask again is the source's decision.
+pub(crate) async fn find(
+    client: &Client,
+    reference: &OciReference,
+    given: Option<&HeaderValue>,
+    limit: Duration,
+) -> Result<Blob, Attempt> {
+    let base = reference.base().map_err(Attempt::GiveUp)?;
+    let mut registry = Registry { client, base, reference, given, limit, token: None };
+    // A token that somebody got already is shown at once: token servers take none.
+    registry.token = given.filter(|header| is_bearer(header)).cloned();
+    registry.find(std::env::consts::ARCH).await
+}
+
+fn is_bearer(header: &HeaderValue) -> bool {
+    header.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
+}
+
 struct Registry<'r> {
-    client: Client,
+    client: &'r Client,
     /// `https://registry/v2/repository/`.
     base: Url,
-    transport: &'r Transport,
     reference: &'r OciReference,
-    given: Option<&'r Secret>,
+    given: Option<&'r HeaderValue>,
+    /// For a whole answer: manifests are small.
+    limit: Duration,
     /// Header that the registry accepted or its token server gave.
-    token: Option<Secret>,
+    token: Option<HeaderValue>,
 }
 
 impl Registry<'_> {
-    async fn resolve(&mut self, architecture: &str) -> Result<OciImage, Error> {
+    async fn find(&mut self, architecture: &str) -> Result<Blob, Attempt> {
         let mut wanted = self.reference.wanted().to_owned();
         for _ in 0..DEPTH {
-            let manifest = self.manifest(&wanted).await?;
+            let (manifest, digest) = self.manifest(&wanted).await?;
             match select::next(&manifest, architecture).map_err(|reason| self.refused(reason))? {
                 select::Next::Manifest(digest) => wanted = digest,
-                select::Next::Disk(descriptor) => return self.image(descriptor),
+                select::Next::Disk(descriptor) => return self.blob(descriptor, &digest),
             }
         }
         Err(self.refused(format!("its indexes are nested more than {DEPTH} deep")))
     }
 
-    fn image(&self, disk: Descriptor) -> Result<OciImage, Error> {
+    fn blob(&self, disk: Descriptor, manifest: &str) -> Result<Blob, Attempt> {
         let digest = ExpectedDigest::parse(&disk.digest)
             .map_err(|error| self.refused(format!("its disk has no usable digest: {error}")))?;
-        Ok(OciImage {
-            url: self.url("blobs", &disk.digest)?.to_string(),
-            authorization: self.token.clone(),
+        if !matches!(digest.algorithm(), Algorithm::Sha256 | Algorithm::Sha384 | Algorithm::Sha512) {
+            let reason = format!("its disk has only an {} digest, which proves nothing", digest.algorithm());
+            return Err(self.refused(reason));
+        }
+        let image = OciImage {
+            reference: self.reference.at(manifest),
             digest,
             size: disk.size,
             title: disk.title,
             pinned: self.reference.is_pinned(),
-        })
+        };
+        Ok(Blob { url: self.url("blobs", &disk.digest)?, authorization: self.token.clone(), image })
     }
 
-    fn url(&self, kind: &str, name: &str) -> Result<Url, Error> {
+    fn url(&self, kind: &str, name: &str) -> Result<Url, Attempt> {
         self.base
             .join(&format!("{kind}/{name}"))
             .map_err(|error| self.refused(format!("it names something that is no URL: {error}")))
     }
 
-    fn refused(&self, reason: String) -> Error {
-        Error::Registry { reference: self.reference.to_string(), reason }
+    fn refused(&self, reason: String) -> Attempt {
+        Attempt::GiveUp(Error::Registry { reference: self.reference.to_string(), reason })
     }
 
-    /// A manifest by tag or digest.
-    async fn manifest(&mut self, wanted: &str) -> Result<Value, Error> {
+    /// A manifest by tag or digest, and its digest.
+    async fn manifest(&mut self, wanted: &str) -> Result<(Value, String), Attempt> {
         let url = self.url("manifests", wanted)?;
         let bytes = self.get(&url).await?;
-        if let Some(hex) = wanted.strip_prefix("sha256:") {
-            let actual = hex::encode(Sha256::digest(&bytes));
-            if actual != hex {
-                return Err(
-                    self.refused(format!("its manifest has the digest sha256:{actual}, not {wanted}"))
-                );
-            }
+        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
+        if wanted.starts_with("sha256:") && wanted != digest {
+            return Err(self.refused(format!("its manifest has the digest {digest}, not {wanted}")));
         }
-        serde_json::from_slice(&bytes)
-            .map_err(|error| self.refused(format!("its manifest is no JSON: {error}")))
+        let manifest = serde_json::from_slice(&bytes)
+            .map_err(|error| self.refused(format!("its manifest is no JSON: {error}")))?;
+        Ok((manifest, digest))
     }
 
     /// Fetches a small document from the registry, with a token where it asks for one.
-    async fn get(&mut self, url: &Url) -> Result<Vec<u8>, Error> {
-        let answer = self.patiently(url, self.token.as_ref(), Some(MANIFESTS)).await?;
+    async fn get(&mut self, url: &Url) -> Result<Vec<u8>, Attempt> {
+        let answer = self.once(url, self.token.as_ref(), Some(MANIFESTS)).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return self.body(answer, url).await;
         }
@@ -149,104 +185,86 @@ impl Registry<'_> {
             .iter()
             .filter_map(|value| value.to_str().ok())
             .find_map(Challenge::parse);
-        self.token = match challenge {
-            Some(Challenge::Basic) => self.given.cloned(),
-            Some(Challenge::Bearer(ask)) => Some(self.bearer(&ask).await?),
+        let credentials = self.given.filter(|header| !is_bearer(header));
+        let token = match challenge {
+            _ if self.given.is_some() && credentials.is_none() => {
+                return Err(self.refused("the registry does not accept the token that was given".to_owned()));
+            }
+            Some(Challenge::Basic) => credentials.cloned(),
+            Some(Challenge::Bearer(ask)) => Some(self.bearer(&ask, credentials).await?),
             None => None,
         };
-        if self.token.is_none() {
+        if token.is_none() {
             let reason = "the registry wants credentials, and none are known for it".to_owned();
             return Err(self.refused(reason));
         }
-        let answer = self.patiently(url, self.token.as_ref(), Some(MANIFESTS)).await?;
+        self.token = token;
+        let answer = self.once(url, self.token.as_ref(), Some(MANIFESTS)).await?;
         self.body(answer, url).await
     }
 
     /// A token from the server that the registry names.
-    async fn bearer(&self, ask: &challenge::Bearer) -> Result<Secret, Error> {
+    async fn bearer(
+        &self,
+        ask: &challenge::Bearer,
+        credentials: Option<&HeaderValue>,
+    ) -> Result<HeaderValue, Attempt> {
         let url = ask.url(&format!("repository:{}:pull", self.reference.repository()));
         let url = url.filter(|url| url.scheme() == self.base.scheme() || url.scheme() == "https");
         let Some(url) = url else {
             // Credentials for a registry over TLS must not go out in clear.
             return Err(self.refused("the registry names a token server that can not be used".to_owned()));
         };
-        let answer = self.patiently(&url, self.given, None).await?;
+        let answer = self.once(&url, credentials, None).await?;
         let bytes = self.body(answer, &url).await?;
         let parsed: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        ["token", "access_token"]
-            .iter()
-            .find_map(|key| parsed.get(key)?.as_str())
-            .map(|token| Secret::new(format!("Bearer {token}")))
-            .ok_or_else(|| self.refused("the registry's token server gave no token".to_owned()))
+        let token = ["token", "access_token"].iter().find_map(|key| parsed.get(key)?.as_str());
+        let header = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok());
+        let mut header =
+            header.ok_or_else(|| self.refused("the registry's token server gave no token".to_owned()))?;
+        header.set_sensitive(true);
+        Ok(header)
     }
 
-    /// One request, tried again where patience may help. The status is the caller's to judge if patience will not.
-    async fn patiently(
-        &self,
-        url: &Url,
-        authorization: Option<&Secret>,
-        accept: Option<&'static str>,
-    ) -> Result<Response, Error> {
-        let mut attempt = 1;
-        loop {
-            let error = match self.once(url, authorization, accept).await {
-                Ok(answer) if answer.status().is_success() || is_fatal_status(answer.status().as_u16()) => {
-                    return Ok(answer);
-                }
-                Ok(answer) => Error::Status { url: shown(url), status: answer.status().as_u16() },
-                Err(error) => error,
-            };
-            if attempt >= self.transport.attempts.max(1) {
-                return Err(error);
-            }
-            tracing::warn!(reason = error.report(), attempt, "asking the registry failed, trying again");
-            attempt += 1;
-            tokio::time::sleep(self.transport.retry_interval).await;
-        }
-    }
-
+    /// One request. A status that asks for patience is a failure to try again; any other is the caller's to judge.
     async fn once(
         &self,
         url: &Url,
-        authorization: Option<&Secret>,
+        authorization: Option<&HeaderValue>,
         accept: Option<&'static str>,
-    ) -> Result<Response, Error> {
-        let mut request = self.client.get(url.clone()).timeout(self.limit());
+    ) -> Result<Response, Attempt> {
+        let mut request = self.client.get(url.clone()).timeout(self.limit);
         if let Some(accept) = accept {
             request = request.header(ACCEPT, accept);
         }
-        if let Some(secret) = authorization {
-            let mut value = HeaderValue::from_str(secret.expose())
-                .map_err(|_| self.refused("its credentials are no legal header value".to_owned()))?;
-            value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
+        if let Some(value) = authorization {
+            request = request.header(AUTHORIZATION, value.clone());
         }
-        request.send().await.map_err(|error| Error::Fetch {
-            url: shown(url),
-            offset: 0,
-            source: error.without_url(),
-        })
+        let answer = request.send().await.map_err(|error| failed(url, error))?;
+        let status = answer.status();
+        if status.is_success() || is_fatal_status(status.as_u16()) {
+            return Ok(answer);
+        }
+        Err(Attempt::Retry(Error::Status { url: shown(url), status: status.as_u16() }))
     }
 
     /// The body of a successful answer.
-    async fn body(&self, mut answer: Response, url: &Url) -> Result<Vec<u8>, Error> {
+    async fn body(&self, mut answer: Response, url: &Url) -> Result<Vec<u8>, Attempt> {
         if !answer.status().is_success() {
-            return Err(Error::Status { url: shown(url), status: answer.status().as_u16() });
+            let status = answer.status().as_u16();
+            return Err(Attempt::GiveUp(Error::Status { url: shown(url), status }));
         }
         let mut bytes = Vec::new();
-        let failed =
-            |error: reqwest::Error| Error::Fetch { url: shown(url), offset: 0, source: error.without_url() };
-        while let Some(more) = answer.chunk().await.map_err(failed)? {
+        while let Some(more) = answer.chunk().await.map_err(|error| failed(url, error))? {
             if bytes.len() + more.len() > LIMIT {
-                return Err(Error::TooLong { url: shown(url), limit: LIMIT as u64 });
+                return Err(Attempt::GiveUp(Error::TooLong { url: shown(url), limit: LIMIT as u64 }));
             }
             bytes.extend_from_slice(&more);
         }
         Ok(bytes)
     }
+}
 
-    /// For a whole answer: manifests are small.
-    fn limit(&self) -> Duration {
-        self.transport.connect_timeout
-    }
+fn failed(url: &Url, error: reqwest::Error) -> Attempt {
+    Attempt::Retry(Error::Fetch { url: shown(url), offset: 0, source: error.without_url() })
 }

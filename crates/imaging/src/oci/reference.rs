@@ -34,6 +34,11 @@ impl OciReference {
         self.digest.is_some()
     }
 
+    /// The same repository, by the digest of a manifest.
+    pub(super) fn at(&self, digest: &str) -> Self {
+        Self { tag: None, digest: Some(digest.to_owned()), ..self.clone() }
+    }
+
     /// Path of the repository in the registry.
     pub(super) fn repository(&self) -> &str {
         &self.repository
@@ -45,7 +50,7 @@ impl OciReference {
     }
 
     /// `https://registry/v2/repository/`. A registry on this machine is asked without TLS, as every registry client does.
-    pub(super) fn base(&self) -> Result<Url, Error> {
+    pub(crate) fn base(&self) -> Result<Url, Error> {
         let host = self.registry.rsplit_once(':').map_or(self.registry.as_str(), |(host, _)| host);
         let scheme = if matches!(host, "localhost" | "127.0.0.1" | "[::1]") { "http" } else { "https" };
         Url::parse(&format!("{scheme}://{}/v2/{}/", self.registry, self.repository))

@@ -4,19 +4,18 @@
 
 use std::path::Path;
 
-use reqwest::{NoProxy, Proxy, Url};
+use reqwest::{NoProxy, Proxy};
 use tls::ClientSettings;
 
 use crate::error::Error;
 use crate::request::{Proxies, Transport};
 
-/// Builds a client for the given sources.
+/// Builds a client. `needs_trust`: a server will have to prove who it is.
 pub(crate) fn build(
     transport: &Transport,
     proxies: &Proxies,
-    sources: &[Url],
+    needs_trust: bool,
 ) -> Result<reqwest::Client, Error> {
-    let needs_trust = sources.iter().any(|url| url.scheme() == "https");
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls_config(transport, needs_trust)?)
         .connect_timeout(transport.connect_timeout)
@@ -56,14 +55,10 @@ fn tls_config(transport: &Transport, needs_trust: bool) -> Result<rustls::Client
 mod tests {
     use super::*;
 
-    fn https() -> Vec<Url> {
-        vec![Url::parse("https://images.example/disk.raw").unwrap()]
-    }
-
     #[test]
     fn an_unreadable_ca_file_is_named() {
         let transport = Transport { ca_file: Some("/nonexistent/ca.pem".into()), ..Transport::default() };
-        let error = build(&transport, &Proxies::default(), &https()).unwrap_err();
+        let error = build(&transport, &Proxies::default(), true).unwrap_err();
         assert!(error.report().contains("/nonexistent/ca.pem"), "{error}");
     }
 
@@ -71,13 +66,13 @@ mod tests {
     fn an_empty_ca_file_is_refused_for_https() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let transport = Transport { ca_file: Some(file.path().to_owned()), ..Transport::default() };
-        let error = build(&transport, &Proxies::default(), &https()).unwrap_err();
+        let error = build(&transport, &Proxies::default(), true).unwrap_err();
         assert!(error.report().contains("no usable certificate"), "{error}");
     }
 
     #[test]
     fn insecure_and_tls_13_build_without_any_authority() {
         let transport = Transport { insecure: true, minimum_tls: tls::Version::V1_3, ..Transport::default() };
-        assert!(build(&transport, &Proxies::default(), &https()).is_ok());
+        assert!(build(&transport, &Proxies::default(), true).is_ok());
     }
 }

@@ -3,11 +3,12 @@
 //! No retries here; [`super::Source`] decides what a failure means.
 
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE,
-    LAST_MODIFIED, RANGE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED,
+    RANGE,
 };
 use reqwest::{Client, Response, StatusCode, Url};
 
+use super::encoding::Encoding;
 use super::{Attempt, shown};
 use crate::error::{Error, is_fatal_status};
 
@@ -25,7 +26,10 @@ pub(crate) enum Wanted {
 /// What the image was when it was first opened: what a resumed transfer must match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
+    /// Bytes of the body, as the server sends them.
     pub(crate) total: Option<u64>,
+    /// How they are encoded.
+    pub(crate) encoding: Encoding,
     /// Strong ETag, else Last-Modified.
     pub(crate) validator: Option<HeaderValue>,
 }
@@ -61,7 +65,9 @@ pub(crate) async fn get(
         }
     }
     let response = request.send().await.map_err(|error| {
-        Attempt::Retry(Error::Fetch { url: shown(url), offset: first, source: error.without_url() })
+        let will_not_change = error.is_redirect() || error.is_builder();
+        let error = Error::Fetch { url: shown(url), offset: first, source: error.without_url() };
+        if will_not_change { Attempt::GiveUp(error) } else { Attempt::Retry(error) }
     })?;
     judge(response, url, wanted, first, last)
 }
@@ -76,16 +82,15 @@ fn judge(
     let status = response.status();
     let headers = response.headers();
     let answer = |reason: String| Error::Answer { url: shown(url), reason };
-    if let Some(encoding) = headers.get(CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        return Err(Attempt::GiveUp(answer(format!(
-            "the server sends it with content encoding {encoding:?}, but the digest is over the published bytes: serve it as it is"
-        ))));
-    }
+    let encoding = Encoding::of(headers).map_err(|encoding| {
+        Attempt::GiveUp(answer(format!(
+            "the server sends it with content {encoding}, though it was asked for the bytes as they are: serve it so"
+        )))
+    })?;
     match (wanted, status) {
         (Wanted::All, StatusCode::OK) => {
-            let identity = Identity { total: response.content_length(), validator: validator(headers) };
+            let identity =
+                Identity { total: response.content_length(), encoding, validator: validator(headers) };
             Ok(Answer { response, identity })
         }
         (Wanted::From(_) | Wanted::Part(..), StatusCode::PARTIAL_CONTENT) => {
@@ -107,7 +112,7 @@ fn judge(
                     range.first, range.last
                 ))));
             }
-            let identity = Identity { total: range.total, validator: validator(headers) };
+            let identity = Identity { total: range.total, encoding, validator: validator(headers) };
             Ok(Answer { response, identity })
         }
         // The whole image instead of a part: it changed (If-Range), or the server knows no ranges.

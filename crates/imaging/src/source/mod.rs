@@ -2,10 +2,13 @@
 //! whoever reads sees one unbroken stream of bytes, or one error.
 
 pub(crate) mod client;
+mod encoding;
 mod file;
 mod http;
+mod location;
+mod locations;
+mod trickle;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,10 +20,16 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::buffer::{Buffer, CHUNK};
 use crate::cancel::Cancel;
 use crate::error::Error;
+use crate::oci::{self, Blob, OciReference};
 use crate::pipeline::Interrupt;
 use crate::request::{Proxies, Transport};
+use encoding::{Decoding, Encoding};
 use file::LocalFile;
 use http::{Identity, Wanted};
+use location::Location;
+pub(crate) use location::shown;
+use locations::Locations;
+use trickle::Trickle;
 
 /// How often a wait looks at the cancel flag.
 const CANCEL_TICK: Duration = Duration::from_millis(100);
@@ -42,11 +51,6 @@ pub(crate) enum Attempt {
     Restart(String),
 }
 
-enum Location {
-    Http(Url),
-    File(PathBuf),
-}
-
 enum Body {
     Http(Response),
     File(LocalFile),
@@ -56,23 +60,29 @@ enum Body {
 pub(crate) struct Source<'a> {
     client: Client,
     authorization: Option<HeaderValue>,
-    locations: Vec<Location>,
+    locations: Locations,
     transport: &'a Transport,
     events: &'a Events,
     cancel: &'a Cancel,
     /// When the transfer has taken too long.
     deadline: Option<Instant>,
-    /// Index of the location in use.
-    current: usize,
     /// Failures in a row without progress.
     failures: u32,
     /// Position at the last failure.
     failed_at: u64,
     body: Option<Body>,
+    /// What is counted of the body's speed.
+    trickle: Trickle,
+    /// Bytes for the reader.
     leftover: Bytes,
+    /// Undoes the content encoding, where there is one.
+    decoding: Option<Decoding>,
+    /// Bytes received, as the server sends them.
     position: u64,
     /// Identity and the location that told it.
     identity: Option<(Identity, usize)>,
+    /// What the registry in use said, and the location that it is.
+    blob: Option<(Blob, usize)>,
     resumed: u32,
 }
 
@@ -85,21 +95,19 @@ impl<'a> Source<'a> {
         events: &'a Events,
         cancel: &'a Cancel,
     ) -> Result<Self, Error> {
-        let mut parsed = Vec::new();
-        let mut locations = Vec::new();
-        for text in urls {
-            let (url, location) = locate(text)?;
-            parsed.push(url);
-            locations.push(location);
-        }
-        if locations.is_empty() {
+        let all = urls.iter().map(|url| Location::parse(url)).collect::<Result<Vec<_>, _>>()?;
+        if all.is_empty() {
             return Err(Error::Source { url: "(none)".to_owned(), reason: "no source was given".to_owned() });
+        }
+        let mut needs_trust = false;
+        for location in &all {
+            needs_trust |= location.needs_trust()?;
         }
         let authorization = match authorization {
             None => None,
             Some(secret) => {
                 let mut value = HeaderValue::from_str(secret.expose()).map_err(|_| Error::Source {
-                    url: urls.first().map_or(String::new(), |url| shown_text(url)),
+                    url: all.first().map_or(String::new(), Location::name),
                     reason: "the authorization is no legal header value".to_owned(),
                 })?;
                 value.set_sensitive(true);
@@ -107,31 +115,34 @@ impl<'a> Source<'a> {
             }
         };
         Ok(Self {
-            client: client::build(transport, proxies, &parsed)?,
+            client: client::build(transport, proxies, needs_trust)?,
             authorization,
-            locations,
+            locations: Locations::new(all),
             transport,
             events,
             cancel,
             deadline: transport.max_duration.and_then(|limit| Instant::now().checked_add(limit)),
-            current: 0,
             failures: 0,
             failed_at: 0,
             body: None,
+            trickle: Trickle::default(),
             leftover: Bytes::new(),
+            decoding: None,
             position: 0,
             identity: None,
+            blob: None,
             resumed: 0,
         })
     }
 
     /// The source in use, without credentials.
     pub(crate) fn name(&self) -> String {
-        match self.locations.get(self.current) {
-            Some(Location::Http(url)) => shown(url),
-            Some(Location::File(path)) => path.display().to_string(),
-            None => String::new(),
-        }
+        self.locations.current().map_or(String::new(), Location::name)
+    }
+
+    /// How many sources there are.
+    pub(crate) fn count(&self) -> usize {
+        self.locations.count()
     }
 
     pub(crate) fn resumed(&self) -> u32 {
@@ -140,9 +151,22 @@ impl<'a> Source<'a> {
 
     /// Forgets what was received: the next read starts at the first byte, of whatever the image is by then.
     pub(crate) fn restart(&mut self) {
+        self.locations.start_over();
+        self.forget();
+    }
+
+    /// As [`Source::restart`], from another source where there is one: what this one sent was not the image.
+    pub(crate) fn restart_elsewhere(&mut self) {
+        self.locations.start_elsewhere();
+        self.forget();
+    }
+
+    fn forget(&mut self) {
         self.body = None;
         self.leftover = Bytes::new();
+        self.decoding = None;
         self.position = 0;
+        self.failures = 0;
         self.failed_at = 0;
         self.identity = None;
     }
@@ -150,10 +174,34 @@ impl<'a> Source<'a> {
     /// Opens the first source that answers. Says the size of the published file, where it is known.
     pub(crate) async fn open(&mut self) -> Result<Option<u64>, Interrupt> {
         self.connected().await?;
-        Ok(self.total())
+        Ok(self.announced().filter(|_| self.decoding.is_none()))
     }
 
-    fn total(&self) -> Option<u64> {
+    /// What the registry says about the image, where the source in use is one. Nothing but its manifest is fetched.
+    pub(crate) async fn described(&mut self) -> Result<Option<Blob>, Interrupt> {
+        loop {
+            self.may_go_on()?;
+            let Some(Location::Oci(reference)) = self.locations.current() else { return Ok(None) };
+            match self.find(reference).await {
+                Ok(blob) => return Ok(Some(blob)),
+                Err(Attempt::Retry(error)) => self.pause(error).await?,
+                Err(Attempt::GiveUp(error)) => self.give_up(error, true)?,
+                Err(Attempt::Restart(reason)) => return Err(Interrupt::Restart(reason)),
+            }
+        }
+    }
+
+    /// The digest that the registry in use promises.
+    pub(crate) fn promised(&self) -> Option<&crate::ExpectedDigest> {
+        self.blob_in_use().map(|blob| &blob.image.digest)
+    }
+
+    fn blob_in_use(&self) -> Option<&Blob> {
+        self.blob.as_ref().filter(|(_, at)| *at == self.locations.index()).map(|(blob, _)| blob)
+    }
+
+    /// Bytes of the body, as the server sends them.
+    fn announced(&self) -> Option<u64> {
         self.identity.as_ref().and_then(|(identity, _)| identity.total)
     }
 
@@ -166,14 +214,39 @@ impl<'a> Source<'a> {
                 let _ = self.leftover.split_to(count);
                 continue;
             }
-            if self.body.is_none() && self.position > 0 && self.total() == Some(self.position) {
-                return Ok(());
+            if let Some(decoding) = self.decoding.as_mut().filter(|decoding| decoding.has_more()) {
+                match decoding.decode() {
+                    Ok(bytes) => self.leftover = bytes,
+                    Err(error) => return Err(self.misencoded(&error)),
+                }
+                continue;
             }
-            if !self.receive(buffer).await? {
+            let is_all = self.body.is_none() && self.position > 0 && self.announced() == Some(self.position);
+            if (is_all || !self.receive(buffer).await?) && !self.finish_decoding()? {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// The body ended. Whether the decoder had bytes left.
+    fn finish_decoding(&mut self) -> Result<bool, Interrupt> {
+        let Some(decoding) = &mut self.decoding else { return Ok(false) };
+        match decoding.finish() {
+            Ok(bytes) => self.leftover = bytes,
+            Err(error) => return Err(self.misencoded(&error)),
+        }
+        Ok(!self.leftover.is_empty())
+    }
+
+    /// The body is not encoded as its server says: what came so far is void.
+    fn misencoded(&mut self, error: &std::io::Error) -> Interrupt {
+        let reason = format!("the body is not in the content encoding that the server names ({error})");
+        let error = Error::Answer { url: self.name(), reason: reason.clone() };
+        match self.give_up(error, true) {
+            Ok(()) => Interrupt::Restart(reason),
+            Err(interrupt) => interrupt,
+        }
     }
 
     /// Reads `length` bytes at `offset`, beside the stream; less where the image ends there. `None` if this source can not
@@ -186,11 +259,14 @@ impl<'a> Source<'a> {
             bytes.truncate(count);
             return Ok(Some(bytes));
         }
-        let Some(Location::Http(url)) = self.locations.get(self.current) else { return Ok(None) };
+        let Some((url, authorization)) = self.target() else { return Ok(None) };
+        if self.decoding.is_some() {
+            return Ok(None);
+        }
         for _ in 0..PART_ATTEMPTS {
             self.may_go_on()?;
-            let error = match self.get(url, Wanted::Part(offset, length)).await {
-                Ok(answer) if self.total().is_some() && answer.identity.total != self.total() => {
+            let error = match self.get(url, authorization, Wanted::Part(offset, length)).await {
+                Ok(answer) if self.announced().is_some() && answer.identity.total != self.announced() => {
                     return Ok(None);
                 }
                 Ok(answer) => match self.whole(answer.response, url, offset, size).await {
@@ -203,6 +279,15 @@ impl<'a> Source<'a> {
             tracing::debug!(reason = error.report(), offset, length, "reading a part failed");
         }
         Ok(None)
+    }
+
+    /// Where the bytes are asked for, and with which credentials; `None` for files, and for registries not asked yet.
+    fn target(&self) -> Option<(&Url, Option<&HeaderValue>)> {
+        match self.locations.current()? {
+            Location::Http(url) => Some((url, self.authorization.as_ref())),
+            Location::Oci(_) => self.blob_in_use().map(|blob| (&blob.url, blob.authorization.as_ref())),
+            Location::File(_) => None,
+        }
     }
 
     /// The body of an answer, up to `size` bytes.
@@ -230,7 +315,7 @@ impl<'a> Source<'a> {
         Ok(bytes)
     }
 
-    /// Gets some bytes, into `buffer` or the leftover. `false` at the end of the image.
+    /// Gets some bytes, into `buffer`, the leftover or the decoder. `false` at the end of the image.
     async fn receive(&mut self, buffer: &mut Buffer) -> Result<bool, Interrupt> {
         self.connected().await?;
         let limit = self.transport.connect_timeout;
@@ -239,31 +324,31 @@ impl<'a> Source<'a> {
         let offset = self.position;
         let failure = match &mut self.body {
             None => return Err(Error::Pipeline("no source is open").into()),
-            Some(Body::File(file)) => {
-                let count = file.read(offset, buffer.room()).map_err(Interrupt::Failed)?;
-                buffer.advance(count);
-                self.position += count as u64;
-                return Ok(count > 0);
-            }
+            Some(Body::File(file)) => match file.read(offset, buffer.room()) {
+                Ok(count) => {
+                    buffer.advance(count);
+                    self.position += count as u64;
+                    return Ok(count > 0);
+                }
+                Err(error) => {
+                    self.give_up(error, true)?;
+                    return Ok(true);
+                }
+            },
             Some(Body::Http(response)) => {
+                let since = Instant::now();
                 let chunk = tokio::select! {
                     chunk = timeout(limit, response.chunk()) => chunk,
                     () = stop => return Err(self.stopped().into()),
                 };
                 match chunk {
                     Ok(Ok(Some(bytes))) => {
-                        self.position += bytes.len() as u64;
-                        if self.position >= self.failed_at.saturating_add(PROGRESS) {
-                            self.failures = 0;
-                        }
-                        if let Some(total) = self.total().filter(|total| self.position > *total) {
-                            let reason = format!("more came than the {total} bytes announced");
-                            return Err(Error::Answer { url, reason }.into());
-                        }
-                        self.leftover = bytes;
-                        return Ok(true);
+                        let too_little = self.trickle.count(bytes.len(), since.elapsed(), limit);
+                        self.accept(bytes)?;
+                        let Some(bytes) = too_little else { return Ok(true) };
+                        Error::Slow { url, offset: self.position, bytes, seconds: limit.as_secs() }
                     }
-                    Ok(Ok(None)) => match self.total() {
+                    Ok(Ok(None)) => match self.announced() {
                         Some(total) if offset < total => Error::Cut { url, offset, total },
                         _ => return Ok(false),
                     },
@@ -277,6 +362,23 @@ impl<'a> Source<'a> {
         Ok(true)
     }
 
+    /// Takes bytes of a body.
+    fn accept(&mut self, bytes: Bytes) -> Result<(), Error> {
+        self.position += bytes.len() as u64;
+        if self.position >= self.failed_at.saturating_add(PROGRESS) {
+            self.failures = 0;
+        }
+        if let Some(total) = self.announced().filter(|total| self.position > *total) {
+            let reason = format!("more came than the {total} bytes announced");
+            return Err(Error::Answer { url: self.name(), reason });
+        }
+        match &mut self.decoding {
+            Some(decoding) => decoding.push(bytes),
+            None => self.leftover = bytes,
+        }
+        Ok(())
+    }
+
     /// Makes sure that a body is open at the current position.
     async fn connected(&mut self) -> Result<(), Interrupt> {
         while self.body.is_none() {
@@ -285,7 +387,8 @@ impl<'a> Source<'a> {
                 Ok((body, identity)) => {
                     if let Some((known, at)) = &self.identity {
                         let differs = known.total != identity.total
-                            || (*at == self.current
+                            || known.encoding != identity.encoding
+                            || (*at == self.locations.index()
                                 && known.validator.is_some()
                                 && known.validator != identity.validator);
                         if differs {
@@ -296,39 +399,102 @@ impl<'a> Source<'a> {
                             tracing::info!(source = self.name(), offset = self.position, "transfer resumed");
                         }
                     } else {
-                        self.identity = Some((identity, self.current));
+                        self.decoding = Decoding::new(identity.encoding);
+                        if self.decoding.is_some() {
+                            tracing::info!(
+                                source = self.name(),
+                                encoding = ?identity.encoding,
+                                "the server insists on a content encoding, it is undone before the digest"
+                            );
+                        }
+                        self.identity = Some((identity, self.locations.index()));
                     }
+                    self.trickle = Trickle::default();
                     self.body = Some(body);
                 }
                 Err(Attempt::Retry(error)) => self.pause(error).await?,
-                Err(Attempt::GiveUp(error)) => self.next_location(error)?,
+                Err(Attempt::GiveUp(error)) => self.give_up(error, true)?,
                 Err(Attempt::Restart(reason)) => return Err(Interrupt::Restart(reason)),
             }
         }
         Ok(())
     }
 
-    async fn connect(&self) -> Result<(Body, Identity), Attempt> {
-        match self.locations.get(self.current) {
-            None => Err(Attempt::GiveUp(Error::Pipeline("no source is left"))),
+    async fn connect(&mut self) -> Result<(Body, Identity), Attempt> {
+        match self.locations.current() {
+            None => return Err(Attempt::GiveUp(Error::Pipeline("no source is left"))),
             Some(Location::File(path)) => {
                 let file = LocalFile::open(path).map_err(Attempt::GiveUp)?;
-                let identity = Identity { total: file.size, validator: None };
-                Ok((Body::File(file), identity))
+                let identity = Identity { total: file.size, validator: None, encoding: Encoding::Identity };
+                return Ok((Body::File(file), identity));
             }
-            Some(Location::Http(url)) => {
-                let wanted = if self.position == 0 { Wanted::All } else { Wanted::From(self.position) };
-                let answer = self.get(url, wanted).await?;
-                Ok((Body::Http(answer.response), answer.identity))
+            Some(Location::Http(_)) => {}
+            Some(Location::Oci(_)) if self.blob_in_use().is_some() => {}
+            Some(Location::Oci(reference)) => {
+                let blob = self.find(reference).await?;
+                self.blob = Some((blob, self.locations.index()));
+                return self.ask().await;
             }
+        }
+        match self.ask().await {
+            // Tokens of registries last for minutes, images may take longer.
+            Err(Attempt::GiveUp(Error::Status { status: 401, .. })) if self.blob_in_use().is_some() => {
+                self.renew().await?;
+                self.ask().await
+            }
+            answer => answer,
         }
     }
 
-    async fn get(&self, url: &Url, wanted: Wanted) -> Result<http::Answer, Attempt> {
-        let known = self.identity.as_ref().filter(|(_, at)| *at == self.current).map(|(known, _)| known);
+    /// Asks the registry anew for what the image is, and for a token.
+    async fn renew(&mut self) -> Result<(), Attempt> {
+        let Some(Location::Oci(reference)) = self.locations.current() else { return Ok(()) };
+        tracing::info!(source = self.name(), "asking the registry for a new token");
+        let new = self.find(reference).await?;
+        let is_other = self.blob_in_use().is_some_and(|old| old.image.digest != new.image.digest);
+        self.blob = Some((new, self.locations.index()));
+        if is_other && self.position > 0 {
+            return Err(Attempt::Restart("the registry names another image by now".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Asks the server for the image, or for the rest of it.
+    async fn ask(&self) -> Result<(Body, Identity), Attempt> {
+        let Some((url, authorization)) = self.target() else {
+            return Err(Attempt::GiveUp(Error::Pipeline("a source without a URL")));
+        };
+        let wanted = if self.position == 0 { Wanted::All } else { Wanted::From(self.position) };
+        let answer = self.get(url, authorization, wanted).await?;
+        if let (Some(blob), Some(total), Encoding::Identity) =
+            (self.blob_in_use(), answer.identity.total, answer.identity.encoding)
+            && blob.image.size != total
+        {
+            let reason = format!("the manifest says {} bytes, and the registry has {total}", blob.image.size);
+            return Err(Attempt::GiveUp(Error::Answer { url: self.name(), reason }));
+        }
+        Ok((Body::Http(answer.response), answer.identity))
+    }
+
+    /// Asks a registry what a reference stands for.
+    async fn find(&self, reference: &OciReference) -> Result<Blob, Attempt> {
+        tokio::select! {
+            blob = oci::find(&self.client, reference, self.authorization.as_ref(), self.transport.connect_timeout) => blob,
+            () = self.stop() => Err(Attempt::GiveUp(self.stopped())),
+        }
+    }
+
+    async fn get(
+        &self,
+        url: &Url,
+        authorization: Option<&HeaderValue>,
+        wanted: Wanted,
+    ) -> Result<http::Answer, Attempt> {
+        let here = self.locations.index();
+        let known = self.identity.as_ref().filter(|(_, at)| *at == here).map(|(known, _)| known);
         let limit = self.transport.connect_timeout;
         tokio::select! {
-            answer = timeout(limit, http::get(&self.client, url, self.authorization.as_ref(), wanted, known)) => {
+            answer = timeout(limit, http::get(&self.client, url, authorization, wanted, known)) => {
                 answer.unwrap_or_else(|_| {
                     let seconds = limit.as_secs();
                     Err(Attempt::Retry(Error::Stalled { url: shown(url), offset: self.position, seconds }))
@@ -344,7 +510,7 @@ impl<'a> Source<'a> {
         self.failed_at = self.position;
         let attempts = self.transport.attempts.max(1);
         if self.failures >= attempts {
-            return self.next_location(error);
+            return self.give_up(error, false);
         }
         let delay = self.transport.retry_interval;
         tracing::warn!(
@@ -394,70 +560,18 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn next_location(&mut self, error: Error) -> Result<(), Interrupt> {
+    /// Goes on to the next location, which is to continue where this one ended.
+    fn give_up(&mut self, error: Error, for_good: bool) -> Result<(), Interrupt> {
         if matches!(error, Error::Cancelled | Error::TooSlow { .. }) {
             return Err(error.into());
         }
-        let count = self.locations.len();
-        if self.current + 1 >= count {
-            return Err(
-                if count == 1 { error } else { Error::AllSources { count, last: Box::new(error) } }.into()
-            );
-        }
-        tracing::warn!(source = self.name(), reason = error.report(), "source given up, trying the next");
-        self.events
-            .emit(EventKind::Notice { message: format!("{}; trying the next source", error.report()) });
-        self.current += 1;
+        let (name, reason) = (self.name(), error.report());
+        self.locations.give_up(error, for_good)?;
+        tracing::warn!(source = name, reason, "source given up, trying the next");
+        self.events.emit(EventKind::Notice { message: format!("{reason}; trying the next source") });
+        self.body = None;
         self.failures = 0;
         self.failed_at = self.position;
         Ok(())
-    }
-}
-
-fn locate(text: &str) -> Result<(Url, Location), Error> {
-    let wrong = |reason: String| Error::Source { url: shown_text(text), reason };
-    let url = Url::parse(text).map_err(|error| wrong(error.to_string()))?;
-    let location = match url.scheme() {
-        "http" | "https" => Location::Http(url.clone()),
-        "file" => {
-            Location::File(url.to_file_path().map_err(|()| wrong("it names no local file".to_owned()))?)
-        }
-        scheme => return Err(wrong(format!("scheme {scheme:?} is not supported: use http, https or file"))),
-    };
-    Ok((url, location))
-}
-
-/// A URL without what may be secret: user, password, query (signatures) and fragment.
-pub(crate) fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    // Both fail only for URLs that can not have them.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_query(None);
-    url.set_fragment(None);
-    url.to_string()
-}
-
-fn shown_text(text: &str) -> String {
-    Url::parse(text).map_or_else(|_| "(not a URL)".to_owned(), |url| shown(&url))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shown_urls_hold_no_secrets() {
-        let url = Url::parse("https://user:pw@host:8443/a/b.qcow2?X-Signature=abc#frag").unwrap();
-        assert_eq!(shown(&url), "https://host:8443/a/b.qcow2");
-    }
-
-    #[test]
-    fn schemes_other_than_http_and_file_are_refused() {
-        assert!(matches!(locate("file:///tmp/x"), Ok((_, Location::File(_)))));
-        assert!(matches!(locate("https://h/x"), Ok((_, Location::Http(_)))));
-        for bad in ["ftp://h/x", "oci://h/x", "/tmp/x", "", "file://remote/x"] {
-            assert!(matches!(locate(bad), Err(Error::Source { .. })), "{bad}");
-        }
     }
 }

@@ -40,6 +40,20 @@ pub enum Fault {
     Unannounced,
     /// Sends elsewhere.
     Redirect(String),
+    /// Hangs up without an answer.
+    HangUp,
+    /// Announces this many bytes fewer than it has, and sends no more.
+    Shorter(u64),
+    /// Sends no Content-Length, and hangs up before this byte.
+    UnannouncedCut(u64),
+    /// Sends the whole image, whatever part was asked for.
+    WholeForPart,
+    /// Sends the part that was asked for, under another ETag.
+    OtherTag,
+    /// Sends a Content-Range of an image of another length.
+    WrongTotal,
+    /// From this byte on sends a byte at a time, with a pause.
+    Trickle(u64, Duration),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,10 +79,17 @@ impl Content for Vec<u8> {
     }
 }
 
+/// What a server is like.
+#[derive(Clone)]
+struct Nature {
+    etag: Option<String>,
+    encoding: Option<&'static str>,
+    ranges: bool,
+}
+
 struct State {
     content: Arc<dyn Content>,
-    etag: Option<String>,
-    ranges: bool,
+    nature: Nature,
     faults: VecDeque<Fault>,
     seen: Vec<Seen>,
 }
@@ -128,7 +149,8 @@ impl Server {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = State { content, etag, ranges, faults: VecDeque::new(), seen: Vec::new() };
+        let nature = Nature { etag, encoding: None, ranges };
+        let state = State { content, nature, faults: VecDeque::new(), seen: Vec::new() };
         let server = Self { port, state: Arc::new(Mutex::new(state)), sent: Arc::default(), tls };
         let serving = server.clone();
         std::thread::spawn(move || {
@@ -137,6 +159,13 @@ impl Server {
                 std::thread::spawn(move || serving.serve(stream));
             }
         });
+        server
+    }
+
+    /// Sends its content as encoded, whatever is asked for.
+    pub fn encoded(content: impl Content + 'static, encoding: &'static str) -> Self {
+        let server = Self::new(content);
+        server.state.lock().unwrap().nature.encoding = Some(encoding);
         server
     }
 
@@ -189,17 +218,26 @@ impl Server {
                 }
             }
         }
-        let (fault, content, etag, ranges) = {
+        let (fault, content, mut nature) = {
             let mut state = self.state.lock().unwrap();
             state.seen.push(seen.clone());
             let fault = state.faults.pop_front().unwrap_or(Fault::None);
             if let Fault::Replace(other) = &fault {
                 state.content = Arc::new(Vec::clone(other));
-                state.etag = Some("\"two\"".into());
+                state.nature.etag = Some("\"two\"".into());
             }
-            (fault, Arc::clone(&state.content), state.etag.clone(), state.ranges)
+            (fault, Arc::clone(&state.content), state.nature.clone())
         };
-        let _ = self.answer(&mut *stream, &seen, &fault, &*content, etag.as_deref(), ranges);
+        match &fault {
+            Fault::HangUp => return,
+            Fault::WholeForPart => nature.ranges = false,
+            Fault::OtherTag => {
+                seen.if_range = None;
+                nature.etag = Some("\"other\"".into());
+            }
+            _ => {}
+        }
+        let _ = self.answer(&mut *stream, &seen, &fault, &*content, &nature);
         let _ = stream.flush();
     }
 
@@ -209,9 +247,10 @@ impl Server {
         seen: &Seen,
         fault: &Fault,
         content: &dyn Content,
-        etag: Option<&str>,
-        ranges: bool,
+        nature: &Nature,
     ) -> std::io::Result<()> {
+        let Nature { etag, encoding, ranges } = nature;
+        let etag = etag.as_deref();
         if let Fault::Status(status) = fault {
             return write!(stream, "HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         }
@@ -223,7 +262,7 @@ impl Server {
         }
         let total = content.len();
         let fresh = seen.if_range.as_deref().is_none_or(|tag| Some(tag) == etag);
-        let range = seen.range.as_deref().filter(|_| ranges && fresh).map(|range| {
+        let range = seen.range.as_deref().filter(|_| *ranges && fresh).map(|range| {
             let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
             let last = last.parse::<u64>().map_or(total - 1, |last| last.min(total - 1));
             (first.parse::<u64>().unwrap(), last)
@@ -238,33 +277,43 @@ impl Server {
         let mut head = match range {
             Some((first, last)) => {
                 let first = if matches!(fault, Fault::WrongRange) { first + 1 } else { first };
+                let total = if matches!(fault, Fault::WrongTotal) { total + 7 } else { total };
+                let last = if matches!(fault, Fault::WrongTotal) { last + 7 } else { last };
                 format!("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {first}-{last}/{total}\r\n")
             }
             None => "HTTP/1.1 200 OK\r\n".to_owned(),
         };
         match fault {
             Fault::Longer(more) => head += &format!("Content-Length: {}\r\n", end - first + more),
-            Fault::Unannounced => {}
+            Fault::Shorter(fewer) => head += &format!("Content-Length: {}\r\n", end - first - fewer),
+            Fault::Unannounced | Fault::UnannouncedCut(_) => {}
             _ => head += &format!("Content-Length: {}\r\n", end - first),
         }
-        if let Fault::Encoded(encoding) = fault {
+        let lie = if let Fault::Encoded(encoding) = fault { Some(*encoding) } else { None };
+        if let Some(encoding) = lie.or(*encoding) {
             head += &format!("Content-Encoding: {encoding}\r\n");
         }
         if let Some(etag) = etag {
             head += &format!("ETag: {etag}\r\n");
         }
-        if ranges {
+        if *ranges {
             head += "Accept-Ranges: bytes\r\n";
         }
         stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes())?;
         let mut buffer = vec![0u8; 128 * 1024];
         let mut at = first;
+        let end = if let Fault::Shorter(fewer) = fault { end - fewer } else { end };
         while at < end {
             let mut stop = end.min(at + buffer.len() as u64);
             let mut stall = None;
             match fault {
-                Fault::Cut(cut) if *cut <= at => return Ok(()),
-                Fault::Cut(cut) => stop = stop.min(*cut),
+                Fault::Cut(cut) | Fault::UnannouncedCut(cut) if *cut <= at => return Ok(()),
+                Fault::Cut(cut) | Fault::UnannouncedCut(cut) => stop = stop.min(*cut),
+                Fault::Trickle(from, pause) if *from <= at => {
+                    std::thread::sleep(*pause);
+                    stop = at + 1;
+                }
+                Fault::Trickle(from, _) => stop = stop.min(*from),
                 Fault::Stall(from, time) if *from <= at => stall = Some(*time),
                 Fault::Stall(from, _) => stop = stop.min(*from),
                 _ => {}
