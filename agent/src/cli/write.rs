@@ -19,6 +19,9 @@ use super::exit::Exit;
 use super::offline::{Failed, allow_list, finish, log_warnings, print_json, talk};
 use super::progress::ProgressMode;
 
+/// Whoever writes by hand may write whatever can be written.
+const PERMITTED: [&str; 4] = ["raw", "gpt", "qcow2", "iso"];
+
 /// Write a disk image to a disk, verified: EVERYTHING ON THE DISK IS DESTROYED.
 ///
 /// The image is streamed, its digest is computed on the way, and the disk's first MiB is written last, once the digest
@@ -39,7 +42,7 @@ pub struct WriteArgs {
     /// Digest of the published image: md5, sha1, sha256, sha384 or sha512, a colon, and hex.
     #[arg(long, value_name = "ALGORITHM:HEX")]
     pub checksum: Option<String>,
-    /// Format of the image (raw, qcow2); found out by looking when not given.
+    /// Format of the image (raw, qcow2, iso); found out by looking when not given.
     #[arg(long)]
     pub format: Option<Format>,
     /// Config drive: a file system image (ISO 9660 or vfat, label config-2), its gzip, or base64 of that.
@@ -86,6 +89,7 @@ fn write(args: &WriteArgs, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> 
             ..Transport::default()
         },
         verify_writes: args.verify,
+        permitted_formats: PERMITTED.map(str::to_owned).into(),
         disk_wait_attempts: 1,
         ..Settings::default()
     };
@@ -93,7 +97,7 @@ fn write(args: &WriteArgs, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> 
         label: label(&args.url),
         sources: vec![args.url.clone()],
         checksum: Checksum::Digest(digest(args)?),
-        formats: args.format.map_or_else(|| vec![Format::Raw, Format::Qcow2], |format| vec![format]),
+        format: args.format.unwrap_or(Format::Detect),
         authorization: None,
         proxies: Proxies::default(),
         partition: None,

@@ -10,7 +10,7 @@ use events::Phase;
 
 use crate::compressed::Compression;
 use crate::digest::Algorithm;
-use crate::format::{Detected, Format};
+use crate::inspect::{Refusal, Rule};
 use crate::qcow2::Qcow2Error;
 
 /// What callers decide by.
@@ -172,26 +172,9 @@ pub enum Error {
         #[source]
         last: Box<Error>,
     },
-    /// The image is not what it is declared to be.
-    #[error(
-        "the image is declared {declared} but is {detected}: declare its real format, or publish it as {declared}"
-    )]
-    Format {
-        /// What the request says.
-        declared: Format,
-        /// What the first bytes say.
-        detected: Detected,
-    },
-    /// What a compressed file holds is no raw disk image.
-    #[error(
-        "the {compression} file holds a {inside} image: only raw images may be compressed, publish the {inside} image as it is"
-    )]
-    Inside {
-        /// The compression around it.
-        compression: Compression,
-        /// What its first bytes say.
-        inside: Detected,
-    },
+    /// The image breaks a rule; nothing was written.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// A compressed image that does not decompress.
     #[error("the {compression} image breaks off or is damaged after {offset} bytes of the disk")]
     Decompress {
@@ -338,8 +321,7 @@ impl Error {
             Error::Status { .. } => ErrorKind::Download,
             Error::Answer { .. } | Error::TooLong { .. } | Error::Registry { .. } => ErrorKind::DownloadFatal,
             Error::AllSources { last, .. } | Error::Unbootable(last) => last.kind(),
-            Error::Format { .. }
-            | Error::Inside { .. }
+            Error::Refused(_)
             | Error::Decompress { .. }
             | Error::DecoderMemory { .. }
             | Error::Qcow2 { .. }
@@ -351,6 +333,16 @@ impl Error {
             }
             Error::TooSlow { .. } => ErrorKind::Timeout,
             Error::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+
+    /// The rule that the image breaks, where it is refused by one.
+    pub fn rule(&self) -> Option<Rule> {
+        match self {
+            Error::Refused(refusal) => Some(refusal.rule),
+            Error::Qcow2 { source, .. } => source.rule(),
+            Error::AllSources { last, .. } | Error::Unbootable(last) => last.rule(),
+            _ => None,
         }
     }
 

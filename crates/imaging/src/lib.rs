@@ -13,11 +13,11 @@
 mod buffer;
 mod cancel;
 mod compressed;
-mod detect;
 mod digest;
 mod error;
 mod format;
 mod hold_back;
+mod inspect;
 mod oci;
 mod pipeline;
 mod progress;
@@ -32,10 +32,10 @@ mod write;
 
 pub use cancel::Cancel;
 pub use compressed::Compression;
-pub use detect::detect_format;
 pub use digest::{Algorithm, DigestError, ExpectedDigest};
 pub use error::{Error, ErrorKind};
-pub use format::{DETECT_BYTES, Detected, Format, FormatError};
+pub use format::{Format, FormatError};
+pub use inspect::{Checks, Kind, Refusal, Rule};
 pub use oci::{OciImage, OciReference, resolve_oci};
 pub use qcow2::Qcow2Error;
 pub use request::{ImageRequest, Proxies, Transport, Written};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{ExpectedDigest, Format};
+use crate::{Checks, ExpectedDigest, Format};
 
 /// One image to put onto one disk.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct ImageRequest {
     /// The declared format. An image that is something else is refused before a byte is written. A raw image may come
     /// compressed by gzip, zstd, xz or bzip2, told by its first bytes; the digest is that of the compressed file.
     pub format: Format,
+    /// What is refused by a look at the image's first bytes.
+    pub checks: Checks,
     /// The complete value of the `Authorization` header, for HTTP sources. It is not sent on to another host. A registry, or
     /// the token server that it names, gets it when it asks for credentials.
     pub authorization: Option<wire::Secret>,

@@ -8,10 +8,10 @@ use tokio::runtime::Runtime;
 
 use crate::buffer::{Buffer, CHUNK, Chunk, Pool};
 use crate::cancel::Cancel;
-use crate::compressed::{Compression, Unpack};
+use crate::compressed::Unpack;
 use crate::error::{Error, ErrorKind};
-use crate::format::{Detected, Format};
 use crate::hold_back::Unverified;
+use crate::inspect::{self, Kind};
 use crate::pipeline::{self, Decoder, Interrupt, Output, POOL, Pass};
 use crate::progress::{self, Meter, Pace};
 use crate::qcow2;
@@ -167,7 +167,8 @@ impl Job<'_> {
         tracing::info!(
             image = self.request.label,
             source = source.name(),
-            format = %self.request.format,
+            format = %plan.kind,
+            declared = %self.request.format,
             published_bytes = total,
             virtual_size = plan.virtual_size,
             "image opened"
@@ -251,51 +252,36 @@ impl Job<'_> {
         if first.is_empty() {
             return Err(Error::Empty);
         }
-        let detected = Format::detect(first);
-        if let (Format::Raw, Detected::Compressed(compression)) = (self.request.format, detected) {
-            return self.guard_compressed(compression, first, disk);
-        }
-        if detected != Detected::Known(self.request.format) {
-            return Err(Error::Format { declared: self.request.format, detected });
-        }
-        match self.request.format {
-            Format::Raw => {
-                if let Some(image) = total.filter(|image| *image > disk) {
-                    return Err(Error::TooLarge { image, disk });
-                }
-                Ok(Plan { virtual_size: total, compressed: None, lag: 0, decoder: Box::new(Raw) })
-            }
-            Format::Qcow2 => {
-                let planned = runtime.block_on(qcow2::plan(source, total, first, disk))?;
-                Ok(Plan {
-                    virtual_size: Some(planned.virtual_size),
-                    compressed: Some(planned.cluster),
-                    lag: planned.lag,
-                    decoder: Box::new(planned.stream),
-                })
-            }
-        }
-    }
-}
-
-impl Job<'_> {
-    /// A compressed raw image: looks at the disk inside, as far as the first bytes show it.
-    fn guard_compressed(&self, compression: Compression, first: &Buffer, disk: u64) -> Result<Plan, Error> {
         let memory = self.transport.decoder_memory;
-        let inside = Format::detect(&compression.peek(first, memory)?);
-        if inside != Detected::Known(Format::Raw) {
-            return Err(Error::Inside { compression, inside });
+        let accepted = inspect::accept(self.request.format, &self.request.checks, first, memory)?;
+        if let Some(compression) = accepted.compression {
+            if let Some(image) = compression.least_size(first).filter(|image| *image > disk) {
+                return Err(Error::TooLarge { image, disk });
+            }
+            let decoder = Box::new(Unpack::new(compression, memory, self.cancel.clone()));
+            return Ok(Plan { kind: accepted.kind, virtual_size: None, compressed: None, lag: 0, decoder });
         }
-        if let Some(image) = compression.least_size(first).filter(|image| *image > disk) {
-            return Err(Error::TooLarge { image, disk });
+        if accepted.kind != Kind::Qcow2 {
+            if let Some(image) = total.filter(|image| *image > disk) {
+                return Err(Error::TooLarge { image, disk });
+            }
+            let decoder = Box::new(Raw);
+            return Ok(Plan { kind: accepted.kind, virtual_size: total, compressed: None, lag: 0, decoder });
         }
-        let decoder = Box::new(Unpack::new(compression, memory, self.cancel.clone()));
-        Ok(Plan { virtual_size: None, compressed: None, lag: 0, decoder })
+        let planned = runtime.block_on(qcow2::plan(source, total, first, disk))?;
+        Ok(Plan {
+            kind: accepted.kind,
+            virtual_size: Some(planned.virtual_size),
+            compressed: Some(planned.cluster),
+            lag: planned.lag,
+            decoder: Box::new(planned.stream),
+        })
     }
 }
 
 /// How an image goes onto the disk.
 struct Plan {
+    kind: Kind,
     virtual_size: Option<u64>,
     /// Bytes of a cluster, where clusters may be compressed.
     compressed: Option<usize>,

@@ -91,6 +91,7 @@ fn stream(server: &Server, digest: ExpectedDigest, format: Format, size: u64) {
         sources: vec![server.url()],
         digest,
         format,
+        checks: imaging::Checks::default(),
         authorization: None,
         proxies: Proxies::default(),
         read_back: false,

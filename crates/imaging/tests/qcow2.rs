@@ -145,7 +145,6 @@ fn what_is_refused_is_refused_by_its_rule_before_a_write() {
         (with(8, &200u64.to_be_bytes()), "backing file"),
         (with(79, &[4]), "external file"),
         (with(35, &[2]), "encrypted"),
-        (with(79, &[2]), "marked corrupt"),
         (with(72, &[1]), "unknown incompatible features"),
         (with(7, &[9]), "version 9"),
         (with(104, &[5]), "compression type"),

@@ -11,8 +11,8 @@ use disk::{Policy, Target};
 use events::{EventKind, Phase};
 use hwm::{Context, Error};
 use imaging::{
-    Algorithm, Cancel, Detected, DeviceSink, ErrorKind, ExpectedDigest, Format, ImageRequest, OciReference,
-    Proxies, SmallFile,
+    Algorithm, Cancel, Checks, DeviceSink, ErrorKind, ExpectedDigest, ImageRequest, OciReference, Proxies,
+    SmallFile,
 };
 
 use super::checksum_file::find_digest;
@@ -42,13 +42,17 @@ pub(crate) fn run(
     };
     let policy = Policy::detect(&cx.host, settings.allow.clone());
     let target = Target::claim(&cx.host, &disk, &policy).map_err(|refusal| protected(&refusal))?;
-    let format = format(image, &sources, settings)?;
 
     let request = ImageRequest {
         label: image.label.clone(),
         sources,
         digest,
-        format,
+        format: image.format,
+        checks: Checks {
+            permitted: settings.permitted_formats.clone(),
+            inspect: !settings.disable_deep_image_inspection,
+            whole_disk: image.partition.is_none(),
+        },
         authorization: image.authorization.clone(),
         proxies: image.proxies.clone(),
         read_back: settings.verify_writes,
@@ -213,23 +217,6 @@ pub(crate) fn decode(drive: &ConfigDrive, settings: &Settings) -> Result<Vec<u8>
                 })?;
             disk::config_drive::decode(&bytes).map_err(fail)
         }
-    }
-}
-
-/// The declared format, or what the image's first bytes say.
-fn format(image: &Image, sources: &[String], settings: &Settings) -> Result<Format, Error> {
-    if let [format] = image.formats.as_slice() {
-        return Ok(*format);
-    }
-    let detected =
-        imaging::detect_format(sources, &settings.transport, image.authorization.as_ref(), &image.proxies)
-            .map_err(|error| write_error(&error))?;
-    match detected {
-        Detected::Known(format) if image.formats.contains(&format) => Ok(format),
-        Detected::Compressed(_) if image.formats.contains(&Format::Raw) => Ok(Format::Raw),
-        Detected::Known(_) | Detected::Compressed(_) | Detected::Foreign(_) => Err(Error::InvalidImage {
-            message: format!("image {} is {detected}, which is not accepted", image.label),
-        }),
     }
 }
 

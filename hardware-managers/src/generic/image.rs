@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hwm::Error;
-use imaging::{Algorithm, ExpectedDigest, Format, OciReference, Proxies};
+use imaging::{Algorithm, ExpectedDigest, Format, OciReference, Proxies, Rule};
 use wire::{ImageInfo, Secret};
 
 use super::partition::PartitionImage;
@@ -21,8 +21,8 @@ pub struct Image {
     pub sources: Vec<String>,
     /// What the published bytes are held to.
     pub checksum: Checksum,
-    /// The declared format; without one, the formats that may be found.
-    pub formats: Vec<Format>,
+    /// The declared format, or that the image's first bytes decide.
+    pub format: Format,
     /// The complete `Authorization` header.
     pub authorization: Option<Secret>,
     /// Proxies for the image and its checksum file.
@@ -77,7 +77,7 @@ pub(crate) fn check(info: &ImageInfo, settings: &Settings) -> Result<Image, Erro
         label: label(info).to_owned(),
         sources: info.urls.clone(),
         checksum,
-        formats: formats(info, settings)?,
+        format: format(info, settings)?,
         authorization: authorization(info, settings.image_server.as_ref())?,
         proxies: proxies(info),
         partition: PartitionImage::parse(info)?,
@@ -144,37 +144,26 @@ pub(crate) fn permit_md5(image: &str, settings: &Settings) -> Result<(), Error> 
     )))
 }
 
-/// The declared format, or every permitted one where none is declared. `gpt` and `iso` are raw bytes under another name.
-fn formats(info: &ImageInfo, settings: &Settings) -> Result<Vec<Format>, Error> {
-    let permitted = |names: &[&str]| {
-        settings.disable_deep_image_inspection
-            || settings.permitted_formats.iter().any(|permitted| names.contains(&permitted.as_str()))
-    };
-    let refuse = |message| Err(Error::InvalidImage { message });
-    match info.disk_format.as_deref() {
-        Some("raw" | "gpt") => Ok(vec![Format::Raw]),
-        None | Some("" | "unknown") => {
-            let mut formats = Vec::new();
-            if permitted(&["raw", "gpt"]) {
-                formats.push(Format::Raw);
-            }
-            if permitted(&["qcow2"]) {
-                formats.push(Format::Qcow2);
-            }
-            match formats.is_empty() {
-                true => refuse(format!("image {}: neither raw nor qcow2 images are permitted", label(info))),
-                false => Ok(formats),
+/// The declared format. A name that no image can be written by, or that is not permitted, is refused before the image is asked
+/// for; what the image really is, is looked at when it comes.
+fn format(info: &ImageInfo, settings: &Settings) -> Result<Format, Error> {
+    let refuse =
+        |message: String| Err(Error::InvalidImage { message: format!("image {}: {message}", label(info)) });
+    match info.disk_format.as_deref().unwrap_or_default().parse::<Format>() {
+        Ok(format @ (Format::Raw | Format::Detect)) => Ok(format),
+        // Then the declaration counts for nothing.
+        _ if settings.disable_deep_image_inspection => Ok(Format::Detect),
+        Ok(format @ (Format::Qcow2 | Format::Iso)) => {
+            match settings.permitted_formats.iter().any(|permitted| *permitted == format.to_string()) {
+                true => Ok(format),
+                false => {
+                    let permitted = settings.permitted_formats.join(", ");
+                    let detail = format!("it is declared {format}, and permitted are {permitted}");
+                    refuse(Rule::PermittedFormat.broken(detail).to_string())
+                }
             }
         }
-        Some(declared) => match declared.parse::<Format>() {
-            Ok(format) if permitted(&[declared]) => Ok(vec![format]),
-            Ok(format) => refuse(format!(
-                "image {} is {format}, which is not among the permitted formats {}",
-                label(info),
-                settings.permitted_formats.join(", ")
-            )),
-            Err(error) => refuse(format!("image {}: {error}", label(info))),
-        },
+        Err(error) => refuse(Rule::WritableFormat.broken(error.to_string()).to_string()),
     }
 }
 
@@ -336,23 +325,39 @@ mod tests {
 
     #[test]
     fn formats_are_declared_detected_or_refused() {
-        let formats = |format: Value| {
-            with(json!({"checksum": sha("a"), "disk_format": format})).map(|image| image.formats)
+        let format = |format: Value| {
+            with(json!({"checksum": sha("a"), "disk_format": format})).map(|image| image.format)
         };
-        assert_eq!(formats(json!("raw")).unwrap(), [Format::Raw]);
-        assert_eq!(formats(json!("gpt")).unwrap(), [Format::Raw]);
-        assert_eq!(formats(json!("qcow2")).unwrap(), [Format::Qcow2]);
-        for unknown in [json!(null), json!("unknown")] {
-            assert_eq!(formats(unknown).unwrap(), [Format::Raw, Format::Qcow2]);
+        assert_eq!(format(json!("raw")).unwrap(), Format::Raw);
+        assert_eq!(format(json!("gpt")).unwrap(), Format::Raw);
+        assert_eq!(format(json!("qcow2")).unwrap(), Format::Qcow2);
+        for unknown in [json!(null), json!(""), json!("unknown")] {
+            assert_eq!(format(unknown).unwrap(), Format::Detect);
         }
         for refused in ["vmdk", "vhd", "luks"] {
-            assert!(matches!(formats(json!(refused)).unwrap_err(), Error::InvalidImage { .. }));
+            let error = format(json!(refused)).unwrap_err();
+            assert!(matches!(error, Error::InvalidImage { .. }));
+            let text = error.to_string();
+            assert!(text.contains("writable-format") && text.contains("qemu-img convert"), "{text}");
         }
-        let settings = Settings { permitted_formats: vec!["raw".into()], ..Settings::default() };
-        let qcow2 = json!({"checksum": sha("a"), "disk_format": "qcow2"});
-        assert!(matches!(check_with(qcow2.clone(), &settings), Err(Error::InvalidImage { .. })));
+    }
+
+    #[test]
+    fn a_declared_format_must_be_permitted_unless_nobody_looks() {
+        let settings =
+            Settings { permitted_formats: vec!["raw".into(), "iso".into()], ..Settings::default() };
+        let declared = |format: &str| json!({"checksum": sha("a"), "disk_format": format});
+        let error = check_with(declared("qcow2"), &settings).unwrap_err();
+        assert!(
+            matches!(error, Error::InvalidImage { .. }) && error.to_string().contains("permitted-format")
+        );
+        assert_eq!(check_with(declared("iso"), &settings).unwrap().format, Format::Iso);
+        assert!(check_with(declared("iso"), &Settings::default()).is_err());
         let settings = Settings { disable_deep_image_inspection: true, ..settings };
-        assert_eq!(check_with(qcow2, &settings).unwrap().formats, [Format::Qcow2]);
+        for format in ["qcow2", "iso", "vmdk"] {
+            assert_eq!(check_with(declared(format), &settings).unwrap().format, Format::Detect);
+        }
+        assert_eq!(check_with(declared("raw"), &settings).unwrap().format, Format::Raw);
     }
 
     #[test]

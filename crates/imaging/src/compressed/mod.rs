@@ -12,7 +12,6 @@ use std::io::{self, BufRead, Read};
 use liblzma::stream::{CONCATENATED, Stream};
 
 use crate::error::Error;
-use crate::format::DETECT_BYTES;
 
 pub(crate) use unpack::Unpack;
 
@@ -77,14 +76,14 @@ impl Compression {
         })
     }
 
-    /// The first bytes of what is inside, as far as `head` shows them.
+    /// The first bytes of what is inside, `length` of them at the most, as far as `head` shows them.
     ///
     /// # Errors
     /// [`Error::DecoderMemory`] and [`Error::Decompress`].
-    pub(crate) fn peek(self, head: &[u8], memory: u64) -> Result<Vec<u8>, Error> {
+    pub(crate) fn peek(self, head: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Error> {
         let mut inside = Vec::new();
         let read = self.open(head, memory).and_then(|decoder| {
-            let most = u64::try_from(DETECT_BYTES).unwrap_or(u64::MAX);
+            let most = u64::try_from(length).unwrap_or(u64::MAX);
             decoder.take(most).read_to_end(&mut inside)
         });
         match read {

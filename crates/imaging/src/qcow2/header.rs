@@ -136,8 +136,10 @@ fn features(bytes: &[u8], cluster_bits: u32) -> Result<(Codec, bool), Qcow2Error
     if incompatible & !known != 0 {
         return Err(Qcow2Error::UnknownFeatures(incompatible & !known));
     }
+    // A repair is advised before anybody writes to such an image. Reading is what qemu-img and Ironic's agent allow, and the
+    // digest is of these very bytes.
     if incompatible & CORRUPT != 0 {
-        return Err(Qcow2Error::Corrupt);
+        tracing::warn!("the qcow2 image is marked corrupt; qemu-img check tells more");
     }
     if incompatible & EXTERNAL_DATA != 0 {
         return Err(Qcow2Error::ExternalData);
@@ -206,7 +208,6 @@ mod tests {
         assert_eq!(with(8, &4096u64.to_be_bytes()), Err(E::BackingFile));
         assert_eq!(with(16, &9u32.to_be_bytes()), Err(E::BackingFile));
         assert_eq!(with(32, &2u32.to_be_bytes()), Err(E::Encrypted(2)));
-        assert_eq!(with(72, &CORRUPT.to_be_bytes()), Err(E::Corrupt));
         assert_eq!(with(72, &EXTERNAL_DATA.to_be_bytes()), Err(E::ExternalData));
         assert_eq!(with(72, &(1u64 << 40).to_be_bytes()), Err(E::UnknownFeatures(1 << 40)));
         assert_eq!(with(72, &COMPRESSION_TYPE.to_be_bytes()), Err(E::Compression(0)));
@@ -238,6 +239,7 @@ mod tests {
     #[test]
     fn dirty_images_are_taken_and_zstd_needs_both_its_marks() {
         assert!(with(72, &DIRTY.to_be_bytes()).is_ok());
+        assert!(with(72, &CORRUPT.to_be_bytes()).is_ok(), "and so are those marked corrupt, as by qemu-img");
         let mut bytes = header();
         bytes[79] = 8;
         bytes[104] = 1;

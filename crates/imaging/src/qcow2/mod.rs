@@ -15,6 +15,8 @@ mod tables;
 pub(crate) use decompress::{Batch, Codec, Decompressor};
 pub(crate) use plan::plan;
 
+use crate::inspect::Rule;
+
 /// A rule that a qcow2 image breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Qcow2Error {
@@ -22,25 +24,28 @@ pub enum Qcow2Error {
     #[error("the file ends inside its {0}")]
     Truncated(&'static str),
     /// Neither version 2 nor 3.
-    #[error("version {0} is not supported: versions 2 and 3 are")]
+    #[error("rule {rule}: version {0} is not supported, versions 2 and 3 are", rule = Rule::Qcow2Version)]
     Version(u32),
     /// It is an overlay of another file.
-    #[error("it has a backing file: flatten it with qemu-img convert")]
+    #[error(
+        "rule {}: it has a backing file: flatten it with qemu-img convert -O qcow2",
+        Rule::Qcow2BackingFile
+    )]
     BackingFile,
     /// Its data lies in another file.
-    #[error("it keeps its data in an external file: convert it with qemu-img convert")]
+    #[error(
+        "rule {}: it keeps its data in an external file: convert it with qemu-img convert -O qcow2",
+        Rule::Qcow2ExternalData
+    )]
     ExternalData,
     /// It is encrypted (1 is the old AES, 2 is LUKS).
-    #[error("it is encrypted (method {0}): publish it unencrypted")]
+    #[error("rule {rule}: it is encrypted (method {0}): publish it unencrypted", rule = Rule::Qcow2Encryption)]
     Encrypted(u32),
-    /// It is marked as corrupt.
-    #[error("it is marked corrupt: repair it with qemu-img check -r all")]
-    Corrupt,
     /// The sub-clusters of a cluster contradict each other or its place.
     #[error("the sub-cluster bitmap {0:#018x} of a table entry contradicts itself or the entry")]
     Subclusters(u64),
     /// It uses incompatible features that this reader does not know.
-    #[error("it uses unknown incompatible features ({0:#x})")]
+    #[error("rule {rule}: it uses unknown incompatible features ({0:#x})", rule = Rule::Qcow2Features)]
     UnknownFeatures(u64),
     /// Its compression type is unknown, or contradicts its feature bits.
     #[error("its compression type {0} is unknown or contradicts its feature bits")]
@@ -80,6 +85,27 @@ impl Qcow2Error {
     /// Whether damage in transfer can look like this, so that the digest decides what to tell.
     pub(crate) fn may_be_damage(&self) -> bool {
         !matches!(self, Qcow2Error::TablesTooLate | Qcow2Error::TooFragmented(_))
+    }
+
+    /// The rule that is broken, where it is one and not damage.
+    pub(crate) fn rule(&self) -> Option<Rule> {
+        match self {
+            Qcow2Error::Version(_) => Some(Rule::Qcow2Version),
+            Qcow2Error::BackingFile => Some(Rule::Qcow2BackingFile),
+            Qcow2Error::ExternalData => Some(Rule::Qcow2ExternalData),
+            Qcow2Error::Encrypted(_) => Some(Rule::Qcow2Encryption),
+            Qcow2Error::UnknownFeatures(_) => Some(Rule::Qcow2Features),
+            Qcow2Error::Truncated(_)
+            | Qcow2Error::Subclusters(_)
+            | Qcow2Error::Compression(_)
+            | Qcow2Error::Field { .. }
+            | Qcow2Error::TooFragmented(_)
+            | Qcow2Error::Entry(_)
+            | Qcow2Error::BeyondEnd(_)
+            | Qcow2Error::TablesTooLate
+            | Qcow2Error::Changed
+            | Qcow2Error::Compressed(_) => None,
+        }
     }
 
     pub(crate) fn at(self, offset: u64) -> crate::Error {

@@ -369,6 +369,7 @@ pub fn request(url: String, published: &[u8], format: Format) -> ImageRequest {
         sources: vec![url],
         digest: sha256(published),
         format,
+        checks: imaging::Checks::default(),
         authorization: None,
         proxies: Proxies::default(),
         read_back: false,
