@@ -21,6 +21,7 @@ everything=(
     "grub-common grub-pc-bin:the BIOS boot loader of the disk image"
     "dnsmasq-base iproute2:servers and cables for networks in namespaces"
     "zstd kmod fdisk cpio genisoimage:second opinions on what was built"
+    "minisign:to sign images"
 )
 ironic=(
     "python3-venv:virtual environments for the releases of Ironic"

@@ -142,9 +142,10 @@ impl Deployment {
     pub fn prepare_image(
         &self,
         cx: &Context,
-        info: ImageInfo,
+        mut info: ImageInfo,
         configdrive: Option<Secret>,
     ) -> Result<String, Error> {
+        image::complete(&mut info, cx.node_field("/instance_info"));
         let image = image::check(&info, &self.settings())?;
         let drive = configdrive.or(info.configdrive).filter(|text| !text.expose().is_empty());
         let cx = self.with_fresh_hints(cx);

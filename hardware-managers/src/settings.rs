@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use disk::AllowList;
-use imaging::Transport;
+use imaging::{Transport, TrustedKeys};
 use wire::Secret;
 
 /// Settings of the built-in managers. The defaults are Ironic's.
@@ -40,6 +40,8 @@ pub struct Settings {
     pub disable_deep_image_inspection: bool,
     /// Whether disks are read back and compared after an image was written.
     pub verify_writes: bool,
+    /// Which images must be signed, and by whom.
+    pub signatures: Signatures,
     /// Whether a boot loader may be installed for BIOS.
     pub enable_bios_bootloader_install: bool,
     /// Whether a config drive is always written as a new file system.
@@ -55,6 +57,18 @@ pub struct Settings {
     /// Which containers steps may run, and how.
     pub containers: Containers,
 }
+
+/// Signatures of images, as far as options say. Keys in the ramdisk ([`IMAGE_KEYS`]) come before these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signatures {
+    /// Whether nothing unsigned may be written.
+    pub require: bool,
+    /// The keys whose signatures count.
+    pub keys: TrustedKeys,
+}
+
+/// The folder with the public keys (`*.pub`) that came with the ramdisk.
+pub const IMAGE_KEYS: &str = "/etc/ferric/image-keys.d";
 
 /// How partitions are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +185,7 @@ impl Default for Settings {
             ignore_bootloader_failure: false,
             disable_deep_image_inspection: false,
             verify_writes: false,
+            signatures: Signatures::default(),
             enable_bios_bootloader_install: false,
             config_drive_rebuild: false,
             guard_special_filesystems: true,

@@ -87,6 +87,9 @@ struct BuildArguments {
     /// Certificates (PEM) of the authorities the agent trusts; "none" for none. [default: this machine's, if it has any]
     #[arg(long, value_name = "FILE")]
     ca_bundle: Option<PathBuf>,
+    /// Public key of minisign: the agent then writes only images that are signed with it, or with another such key. Repeatable.
+    #[arg(long, value_name = "FILE")]
+    image_key: Vec<PathBuf>,
     /// How the initramfs is compressed.
     #[arg(long, value_enum, default_value_t = Compression::Zstd)]
     compression: Compression,
@@ -160,6 +163,7 @@ fn build(arguments: BuildArguments) -> Result<String, Error> {
         modules: arguments.module,
         firmware: arguments.firmware,
         ca_bundle,
+        image_keys: arguments.image_key,
         additions: arguments.add,
         compression: arguments.compression,
         level: arguments.level.unwrap_or(arguments.compression.default_level()),

@@ -41,6 +41,8 @@ pub struct Request {
     pub firmware: Option<PathBuf>,
     /// Certificates the agent trusts; `None` for none.
     pub ca_bundle: Option<PathBuf>,
+    /// Public keys of minisign; with any, the agent writes nothing unsigned.
+    pub image_keys: Vec<PathBuf>,
     /// The user's own files.
     pub additions: Vec<Addition>,
     /// How to compress.
@@ -107,6 +109,11 @@ pub fn build(request: &Request, runner: &dyn Runner, talk: &Talk) -> Result<Mani
         None => talk.warn(
             "no CA certificates go in: the agent can check no server's certificate; give --ca-bundle FILE",
         ),
+    }
+    for path in &request.image_keys {
+        let key = fs::read_to_string(path).map_err(Error::file("reading the image key", path))?;
+        let name = layout::image_key(&mut tree, path, &key)?;
+        talk.say(&format!("image key: {} as /{name}; nothing unsigned will be written", path.display()));
     }
     for addition in &request.additions {
         for path in addition.put_into(&mut tree)? {
@@ -318,6 +325,7 @@ mod tests {
             modules: Vec::new(),
             firmware: None,
             ca_bundle: Some(folder.join("ca.crt")),
+            image_keys: Vec::new(),
             additions: Vec::new(),
             compression: Compression::Zstd,
             level: 3,
@@ -370,6 +378,23 @@ mod tests {
         );
         assert!(tool("modules.alias").ends_with("alias virtio:d00000002v* virtio_blk\n"));
         assert!(tool("etc/ferric-release").contains("FERRIC_KERNEL=1-x\n"));
+    }
+
+    #[test]
+    fn image_keys_go_in_under_their_id_and_what_is_none_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut request = request(folder.path(), &sample::program(None));
+        let (key, rubbish) = (folder.path().join("key"), folder.path().join("rubbish"));
+        let text = include_str!("../../crates/imaging/tests/signatures/key.pub");
+        fs::write(&key, text).unwrap();
+        fs::write(&rubbish, "untrusted comment: minisign public key\nRWQ\n").unwrap();
+        request.image_keys = vec![key];
+        run(&request).unwrap();
+        let list = inspect::list(&request.output.join("initramfs")).unwrap();
+        assert!(list.contains("/etc/ferric/image-keys.d/F3BF3C2BC8C25998.pub"), "{list}");
+        request.image_keys.push(rubbish);
+        let error = run(&request).unwrap_err().to_string();
+        assert!(error.contains("rubbish") && error.contains("minisign -G"), "{error}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub enum Exit {
     Refused,
     /// The image could not be fetched.
     Download,
-    /// The image does not have the expected digest.
+    /// The image does not have the expected digest, or is not what was signed.
     Checksum,
     /// The disk could not be written.
     Write,

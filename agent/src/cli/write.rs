@@ -9,15 +9,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use events::Events;
-use hardware_managers::{Checksum, Choice, ConfigDrive, Deployed, Deployment, Image, Settings};
+use hardware_managers::{
+    Checksum, Choice, ConfigDrive, Deployed, Deployment, Image, ImageSignature, Settings, Signatures,
+};
 use hwm::Context;
-use imaging::{ExpectedDigest, Format, Proxies, Transport};
+use imaging::{ExpectedDigest, Format, Proxies, PublicKey, Transport, TrustedKeys};
 use serde_json::{Value, json};
 use sys::Host;
 
 use super::exit::Exit;
 use super::offline::{Failed, allow_list, finish, log_warnings, print_json, talk};
 use super::progress::ProgressMode;
+use crate::cmdline::Cmdline;
+use crate::config::{Config, Overrides};
 
 /// Whoever writes by hand may write whatever can be written.
 const PERMITTED: [&str; 4] = ["raw", "gpt", "qcow2", "iso"];
@@ -25,8 +29,8 @@ const PERMITTED: [&str; 4] = ["raw", "gpt", "qcow2", "iso"];
 /// Write a disk image to a disk, verified: EVERYTHING ON THE DISK IS DESTROYED.
 ///
 /// The image is streamed, its digest is computed on the way, and the disk's first MiB is written last, once the digest
-/// matches. Exit codes: 0 written, 2 usage, 3 refused or no such disk (nothing touched), 4 download failed, 5 wrong digest,
-/// 6 disk error, 7 not a valid image, 130 interrupted.
+/// matches. Exit codes: 0 written, 2 usage, 3 refused or no such disk (nothing touched), 4 download failed, 5 wrong digest
+/// or signature, 6 disk error, 7 not a valid image, 130 interrupted.
 #[derive(Clone, Debug, Args)]
 #[command(group(clap::ArgGroup::new("digest").required(true).args(["sha256", "sha512", "checksum"])))]
 pub struct WriteArgs {
@@ -61,6 +65,17 @@ pub struct WriteArgs {
     /// Read the disk back and compare, before it is made bootable.
     #[arg(long)]
     pub verify: bool,
+    /// Signature of the published image: a file that `minisign -S` wrote, or its URL. [default where one is needed: the
+    /// image's URL and .minisig]
+    #[arg(long, value_name = "FILE|URL")]
+    pub signature: Option<String>,
+    /// Public key whose signature counts: a file of minisign, or the word in it. Repeatable. Keys in
+    /// /etc/ferric/image-keys.d, and after them the option image_keys, come first and count alone.
+    #[arg(long, value_name = "FILE|KEY")]
+    pub image_key: Vec<String>,
+    /// Write only if the image is signed by a trusted key. Keys in /etc/ferric/image-keys.d mean the same.
+    #[arg(long)]
+    pub require_signature: bool,
     /// How to show progress; a bar by default when stderr is a terminal.
     #[arg(long, value_enum)]
     pub progress: Option<ProgressMode>,
@@ -88,8 +103,8 @@ fn write(args: &WriteArgs, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> 
             insecure: args.insecure,
             ..Transport::default()
         },
-        verify_writes: args.verify,
         permitted_formats: PERMITTED.map(str::to_owned).into(),
+        signatures: signatures(&host, args.require_signature)?,
         disk_wait_attempts: 1,
         ..Settings::default()
     };
@@ -100,6 +115,8 @@ fn write(args: &WriteArgs, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> 
         format: args.format.unwrap_or(Format::Detect),
         authorization: None,
         proxies: Proxies::default(),
+        signature: signature(args)?,
+        verify: args.verify,
         partition: None,
     };
     let config_drive =
@@ -125,6 +142,39 @@ fn label(url: &str) -> String {
     let path = path.split_once("://").map_or("", |(_, rest)| rest);
     let name = path.split_once('/').and_then(|(_, path)| path.rsplit('/').next()).unwrap_or_default();
     if name.is_empty() { "image".to_owned() } else { name.to_owned() }
+}
+
+/// What this machine's own options say about signatures, and the flag. A flag can ask for more, not for less.
+fn signatures(host: &Host, require: bool) -> Result<Signatures, Failed> {
+    let cmdline = Cmdline::parse(&host.attribute("/proc/cmdline").unwrap_or_default());
+    let (config, _) = Config::load(host, &cmdline, &Overrides::default())
+        .map_err(|error| Failed::usage(hwm::chain(&error)))?;
+    let options = config.signatures();
+    Ok(Signatures { require: require || options.require, ..options })
+}
+
+/// The signature and the keys of the command line.
+fn signature(args: &WriteArgs) -> Result<ImageSignature, Failed> {
+    let read = |what: &str, path: &str| {
+        std::fs::read_to_string(path)
+            .map_err(|error| Failed::usage(format!("reading {what} {path}: {error}")))
+    };
+    let (text, url) = match &args.signature {
+        Some(url) if url.contains("://") => (None, Some(url.clone())),
+        Some(path) => (Some(read("the signature", path)?), None),
+        None => (None, None),
+    };
+    let mut keys = Vec::new();
+    for key in &args.image_key {
+        let read = || match key.parse() {
+            Ok(key) => Ok(key),
+            Err(_) => read("the key", key)?
+                .parse::<PublicKey>()
+                .map_err(|error| Failed::usage(format!("image key {key}: {error}"))),
+        };
+        keys.push(read()?);
+    }
+    Ok(ImageSignature { text, url, keys: TrustedKeys(keys) })
 }
 
 fn digest(args: &WriteArgs) -> Result<ExpectedDigest, Failed> {

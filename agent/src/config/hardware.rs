@@ -1,6 +1,6 @@
 //! What the configuration says to the hardware managers.
 
-use hardware_managers::{Containers, Credentials, Partitioning, Settings};
+use hardware_managers::{Containers, Credentials, Partitioning, Settings, Signatures};
 use imaging::Transport;
 
 use super::Config;
@@ -26,6 +26,7 @@ impl Config {
             skip_bmc_detect: *self.agent_skip_bmc_detect,
             disable_deep_image_inspection: *self.disable_deep_image_inspection,
             verify_writes: *self.verify_writes,
+            signatures: self.signatures(),
             enable_bios_bootloader_install: *self.enable_bios_bootloader_install,
             config_drive_rebuild: *self.config_drive_rebuild,
             guard_special_filesystems: *self.guard_special_filesystems,
@@ -34,6 +35,11 @@ impl Config {
             partitioning: self.partitioning(),
             containers: self.containers(),
         }
+    }
+
+    /// What the options say about signatures of images.
+    pub fn signatures(&self) -> Signatures {
+        Signatures { require: *self.require_signature, keys: self.image_keys.0.clone() }
     }
 
     fn partitioning(&self) -> Partitioning {
@@ -82,6 +88,8 @@ mod tests {
     use super::*;
     use crate::cmdline::Cmdline;
 
+    const KEY: &str = "RWSYWcLIKzy/8wlBPhrl3mFxrN7r//AIoC83Gx6QZpRBHLx16IJmMAKU";
+
     #[test]
     fn options_and_lookup_reach_the_hardware_managers() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -116,6 +124,34 @@ mod tests {
         assert_eq!(from_options.permitted_formats, own.permitted_formats);
         assert_eq!(from_options.guard_special_filesystems, own.guard_special_filesystems);
         assert_eq!(from_options.disk_wait_delay, own.disk_wait_delay);
+    }
+
+    #[test]
+    fn a_kernel_parameter_does_not_take_back_what_a_file_of_the_ramdisk_requires() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("etc/ironic-python-agent.d")).unwrap();
+        let file = root.path().join("etc/ironic-python-agent.d/sign.conf");
+        std::fs::write(file, format!("require_signature = true\nimage_keys = {KEY}\n")).unwrap();
+        let other = KEY.replace("RWSY", "RWSZ");
+        let cmdline = Cmdline::parse(&format!("ferric-require-signature=0 ferric-image-keys={other}"));
+        let host = sys::fake::host(root.path());
+        let (config, _) = Config::load(&host, &cmdline, &Overrides::default()).unwrap();
+        let signatures = config.hardware_settings().signatures;
+        assert!(signatures.require);
+        assert_eq!(signatures.keys.0, [KEY.parse().unwrap()]);
+        // Alone, it counts.
+        let (config, _) =
+            Config::load(&sys::fake::host("/nonexistent"), &cmdline, &Overrides::default()).unwrap();
+        assert_eq!(config.signatures().keys.0, [other.parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_senseless_key_is_an_error_and_never_means_no_key() {
+        let host = sys::fake::host("/nonexistent");
+        for bad in ["ferric-image-keys=", "ferric-image-keys=,", "ferric-image-keys=/etc/key.pub"] {
+            let loaded = Config::load(&host, &Cmdline::parse(bad), &Overrides::default());
+            assert!(loaded.is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tls::CipherSuites;
 use wire::{Microversion, Secret};
 
-use super::value::{Disks, OptionValue, Priority, Urls};
+use super::value::{Disks, ImageKeys, OptionValue, Priority, Urls};
 use super::{
     ContainerRunner, Curve, Error, FractionalSeconds, MetricsBackend, Origin, Protocol, Sourced, TimeLimit,
     TlsVersion,
@@ -293,6 +293,10 @@ options! {
     image_decoder_memory: NonZeroU32 = count(24), "DEFAULT", Some("ferric-image-decoder-memory");
     /// Read disks back and compare after an image was written, before they can boot.
     verify_writes: bool = false, "DEFAULT", Some("ferric-verify-writes");
+    /// Write no image that is not signed by a trusted key.
+    require_signature: bool = false, "DEFAULT", Some("ferric-require-signature");
+    /// Public keys of minisign whose signatures of images count, unless the ramdisk brings keys of its own.
+    image_keys: ImageKeys = ImageKeys::default(), "DEFAULT", Some("ferric-image-keys");
     /// Post inspection data again and again.
     introspection_daemon: bool = false, "DEFAULT", None,
         without effect: "it belongs to a program of its own, ironic-collect-introspection-data";

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use disk::AllowList;
+use imaging::{PublicKey, TrustedKeys};
 use serde_json::Value;
 use tls::Version as TlsVersion;
 use wire::{Microversion, Secret};
@@ -87,6 +88,27 @@ impl OptionValue for Disks {
     }
     fn show(&self) -> String {
         self.0.as_ref().map_or_else(|| "-".into(), ToString::to_string)
+    }
+}
+
+/// Keys whose signatures of images count; the words that stand in the second line of minisign's `.pub` files.
+#[derive(Clone, Debug, Default)]
+pub struct ImageKeys(pub TrustedKeys);
+
+impl OptionValue for ImageKeys {
+    const EXPECTED: &'static str =
+        "a comma-separated list of minisign's public keys, each 56 characters that begin with RW";
+    fn parse(text: &str) -> Option<Self> {
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let keys: Vec<PublicKey> = words.map(|word| word.parse().ok()).collect::<Option<_>>()?;
+        // An empty list is an error: a key that was lost on the way must not mean that none is asked for.
+        (!keys.is_empty()).then_some(Self(TrustedKeys(keys)))
+    }
+    fn show(&self) -> String {
+        match self.0.0.as_slice() {
+            [] => "-".into(),
+            keys => keys.iter().map(|key| key.id().to_string()).collect::<Vec<_>>().join(","),
+        }
     }
 }
 

@@ -31,6 +31,15 @@ pub struct DeployArguments {
     /// Format of the image [default: by the file's magic, or the URL's ending]
     #[arg(long)]
     format: Option<ImageFormat>,
+    /// Signature of the image: a file that `minisign -S` wrote, or its URL
+    #[arg(long, value_name = "FILE|URL")]
+    signature: Option<String>,
+    /// Public key (minisign) that the image must be signed with; a key in the ramdisk comes first [repeatable]
+    #[arg(long, value_name = "FILE|KEY")]
+    image_key: Vec<String>,
+    /// Read the disk back and compare, before it can boot
+    #[arg(long)]
+    verify: bool,
     /// Config drive: the directory that holds openstack/, an ISO, or base64 of a gzipped ISO
     #[arg(long, value_name = "DIR|FILE")]
     config_drive: Option<PathBuf>,
@@ -109,6 +118,7 @@ pub async fn deploy(client: &Client, arguments: DeployArguments, target: &str) -
         Some(path) => Some(config_drive::load(path).map_err(|e| Failure::usage(chain(&e)))?),
         None => None,
     };
+    let signed = signed(&arguments)?;
     check_state(client, node, target).await?;
     let image = image(client, &arguments).await?;
     let set = |key: &str, value: Value| json!({ "op": "add", "path": format!("/instance_info/{key}"), "value": value });
@@ -125,6 +135,7 @@ pub async fn deploy(client: &Client, arguments: DeployArguments, target: &str) -
         }
         Checksum::Url(url) => operations.push(set("image_checksum", url.into())),
     }
+    operations.extend(signed.into_iter().map(|(key, value)| set(key, value)));
     if let Some(hints) = root_device {
         operations.push(set("root_device", hints));
     }
@@ -139,6 +150,32 @@ pub async fn deploy(client: &Client, arguments: DeployArguments, target: &str) -
     }
     eprintln!("follow it with: ferric watch {node}");
     Ok(Exit::Success)
+}
+
+/// What `instance_info` says about the image's signature, and whether the disk is read back.
+fn signed(arguments: &DeployArguments) -> Result<Vec<(&'static str, Value)>, Failure> {
+    let read = |path: &str| {
+        std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("reading {path}: {error}")))
+    };
+    let mut fields = Vec::new();
+    match &arguments.signature {
+        Some(url) if url.contains("://") => fields.push(("image_signature_url", Value::from(url.clone()))),
+        Some(path) => fields.push(("image_signature", read(path)?.into())),
+        None => {}
+    }
+    let mut keys = Vec::new();
+    for key in &arguments.image_key {
+        // minisign's keys begin so; the agent looks at the rest.
+        let is_key = key.starts_with("RW") && key.len() == 56;
+        keys.push(if is_key { key.clone() } else { read(key)? });
+    }
+    if !keys.is_empty() {
+        fields.push(("image_signature_keys", keys.into()));
+    }
+    if arguments.verify {
+        fields.push(("image_verify", true.into()));
+    }
+    Ok(fields)
 }
 
 /// Refuses a node that is not there or not in a state for this, before an upload and before its record is changed.

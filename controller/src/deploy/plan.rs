@@ -64,8 +64,36 @@ pub fn image_info(node: &Node) -> Result<ImageInfo, PlanError> {
         image_server_auth_strategy: text("image_server_auth_strategy")?,
         image_server_user: text("image_server_user")?,
         image_server_password: text("image_server_password")?.map(Secret::new),
+        signature: text("image_signature")?,
+        signature_url: text("image_signature_url")?,
+        signature_keys: keys(info.get("image_signature_keys"))?,
+        verify: truth(info.get("image_verify"))?,
         ..ImageInfo::default()
     })
+}
+
+/// The public keys that the image may be signed with: one, or a list.
+fn keys(value: Option<&Value>) -> Result<Option<Vec<String>>, PlanError> {
+    let wrong = || PlanError("instance_info/image_signature_keys must be a list of texts".into());
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(key)) => Ok(Some(vec![key.clone()])),
+        Some(Value::Array(keys)) => keys
+            .iter()
+            .map(|key| key.as_str().map(str::to_owned))
+            .collect::<Option<_>>()
+            .map(Some)
+            .ok_or_else(wrong),
+        Some(_) => Err(wrong()),
+    }
+}
+
+fn truth(value: Option<&Value>) -> Result<Option<bool>, PlanError> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(truth)) => Ok(Some(*truth)),
+        Some(_) => Err(PlanError("instance_info/image_verify must be true or false".into())),
+    }
 }
 
 /// Checks that a node can be deployed: a ramdisk to boot, an image to write.

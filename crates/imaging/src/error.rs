@@ -12,6 +12,7 @@ use crate::compressed::Compression;
 use crate::digest::Algorithm;
 use crate::inspect::{Refusal, Rule};
 use crate::qcow2::Qcow2Error;
+use crate::signature::KeyId;
 
 /// What callers decide by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +27,8 @@ pub enum ErrorKind {
     DownloadFatal,
     /// All bytes arrived, and they are not the image that was asked for.
     ChecksumMismatch,
+    /// All bytes arrived with the right digest, and they are not what was signed.
+    SignatureMismatch,
     /// The image is not what it is declared to be, is damaged, or uses what is refused.
     InvalidImage,
     /// The image is larger than the disk.
@@ -247,6 +250,17 @@ pub enum Error {
         /// What was asked for.
         expected: String,
     },
+    /// All bytes came, and they are not what the key signed.
+    #[error(
+        "the image is not what the key {key} signed, though its digest matches ({bytes} bytes): the disk's first MiB stays \
+         zeroed, so the disk does not boot; sign the image as it is published, then deploy again"
+    )]
+    Signature {
+        /// The key.
+        key: KeyId,
+        /// How many bytes came.
+        bytes: u64,
+    },
     /// The disk could not be opened.
     #[error("opening disk {}", path.display())]
     OpenDisk {
@@ -328,6 +342,7 @@ impl Error {
             | Error::Empty => ErrorKind::InvalidImage,
             Error::TooLarge { .. } => ErrorKind::OutOfSpace,
             Error::Mismatch { .. } | Error::Promise { .. } => ErrorKind::ChecksumMismatch,
+            Error::Signature { .. } => ErrorKind::SignatureMismatch,
             Error::OpenDisk { .. } | Error::Disk { .. } | Error::ReadBack { .. } | Error::Store { .. } => {
                 ErrorKind::Write
             }
@@ -363,7 +378,7 @@ impl Error {
                 Phase::Open => Phase::Write,
                 phase => phase,
             },
-            Error::Mismatch { .. } | Error::ReadBack { .. } => Phase::Verify,
+            Error::Mismatch { .. } | Error::Signature { .. } | Error::ReadBack { .. } => Phase::Verify,
             Error::Disk { .. }
             | Error::Cut { .. }
             | Error::Stalled { .. }
@@ -376,7 +391,7 @@ impl Error {
 
     /// Whether the disk was invalidated: its first MiB is zeroed and it does not boot.
     pub fn left_disk_unbootable(&self) -> bool {
-        matches!(self, Error::Unbootable(_) | Error::Mismatch { .. })
+        matches!(self, Error::Unbootable(_) | Error::Mismatch { .. } | Error::Signature { .. })
     }
 
     /// The text with all its causes, on one line.

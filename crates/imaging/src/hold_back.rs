@@ -2,13 +2,13 @@
 //!
 //! What makes a disk boot lies at its two ends: boot code, the partition table and a hybrid image's volume descriptors in
 //! the first MiB; the backup GPT, which firmware falls back to, in the last sectors. So before anything else is written
-//! both ends are zeroed, and from then on everything that belongs there is kept in memory. Only a matching digest gives
-//! a [`Verified`] disk, and only that can be committed. A failure at any point leaves a disk that boots neither the old
+//! both ends are zeroed, and from then on everything that belongs there is kept in memory. Only a [`Proof`], of a matching digest and, where one is asked
+//! for, a matching signature, gives a [`Verified`] disk, and only that can be committed. A failure at any point leaves a disk that boots neither the old
 //! system nor half of the new one.
 
 use crate::cancel::Cancel;
-use crate::digest::ExpectedDigest;
 use crate::error::Error;
+use crate::proof::Proof;
 use crate::read_back::{self, Sums};
 use crate::sink::BlockSink;
 
@@ -42,7 +42,7 @@ pub(crate) struct Unverified<'a> {
     zeroed_bytes: u64,
 }
 
-/// The digest matched; the ends are still zero.
+/// The published bytes are what was asked for; the ends are still zero.
 pub(crate) struct Verified<'a>(Unverified<'a>);
 
 /// Everything is written and on stable storage.
@@ -203,17 +203,9 @@ impl<'a> Unverified<'a> {
         Ok(())
     }
 
-    /// Compares the digest of the published bytes. The only way to a [`Verified`] disk.
-    pub(crate) fn verify(
-        self,
-        expected: &ExpectedDigest,
-        actual: &[u8],
-        bytes: u64,
-    ) -> Result<Verified<'a>, Error> {
-        if expected.matches(actual) {
-            return Ok(Verified(self));
-        }
-        Err(expected.mismatch(actual, bytes))
+    /// The only way to a [`Verified`] disk.
+    pub(crate) fn verify(self, _proof: Proof) -> Verified<'a> {
+        Verified(self)
     }
 }
 
@@ -301,16 +293,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::digest::Hasher;
+    use crate::digest::ExpectedDigest;
+    use crate::proof::Expected;
     use crate::sink::MemorySink;
 
     const MIB: u64 = HELD;
+    const SHA256_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    fn expected(bytes: &[u8]) -> (ExpectedDigest, Vec<u8>) {
-        let mut hasher = Hasher::new(crate::Algorithm::Sha256);
-        hasher.update(bytes);
-        let actual = hasher.finish();
-        (ExpectedDigest::from_parts("sha256", &hex::encode(&actual)).unwrap(), actual)
+    /// Of an image that is what was asked for.
+    fn proof() -> Proof {
+        let digest = ExpectedDigest::from_hex(SHA256_OF_NOTHING).unwrap();
+        let expected = Expected { digest: &digest, signature: None };
+        expected.prove(&expected.start().finish()).unwrap()
     }
 
     #[test]
@@ -333,29 +327,9 @@ mod tests {
         assert!(before[..MIB as usize].iter().all(|b| *b == 0));
         assert!(before[3 * MIB as usize..].iter().all(|b| *b == 0));
         assert!(before[MIB as usize..3 * MIB as usize].iter().all(|b| *b == 7));
-        let (digest, actual) = expected(b"x");
-        unverified.verify(&digest, &actual, 1).unwrap().commit().unwrap();
+        unverified.verify(proof()).commit().unwrap();
         assert_eq!(disk.contents(), vec![7; size]);
         assert!(disk.is_committed());
-    }
-
-    #[test]
-    fn a_wrong_digest_leaves_the_ends_zero_and_names_both_values() {
-        let disk = MemorySink::new(4 * MIB as usize, 0xa5);
-        let mut sink = disk.clone();
-        let mut unverified = Unverified::begin(&mut sink, None).unwrap();
-        unverified.write_at(0, &[1; 4096]).unwrap();
-        let (digest, actual) = expected(b"other");
-        let Err(error) = unverified.verify(&digest, &[0; 32], 4096) else {
-            panic!("verified a wrong digest")
-        };
-        let text = error.to_string();
-        for part in ["sha256", &digest.hex(), &"0".repeat(64), "does not boot"] {
-            assert!(text.contains(part), "{text}");
-        }
-        assert_ne!(actual, [0; 32]);
-        assert!(disk.contents()[..MIB as usize].iter().all(|b| *b == 0));
-        assert!(!disk.is_committed());
     }
 
     /// A disk that accepts every write and fails the flush number `fail`.
@@ -389,10 +363,9 @@ mod tests {
         for fail in 1..=4 {
             let disk = MemorySink::new(4 * MIB as usize, 0xa5);
             let mut sink = FailingFlush { disk: disk.clone(), fail };
-            let (digest, actual) = expected(b"x");
             let result = Unverified::begin(&mut sink, Some(4 * MIB)).and_then(|mut unverified| {
                 unverified.write_at(0, &vec![7; 4 * MIB as usize])?;
-                unverified.verify(&digest, &actual, 1)?.commit()
+                unverified.verify(proof()).commit()
             });
             assert!(result.is_err(), "flush {fail}");
             let contents = disk.contents();
@@ -408,8 +381,7 @@ mod tests {
         let mut sink = disk.clone();
         let mut unverified = Unverified::begin(&mut sink, Some(4 * MIB)).unwrap();
         unverified.write_at(0, &vec![7; 4 * MIB as usize]).unwrap();
-        let (digest, actual) = expected(b"x");
-        let verified = unverified.verify(&digest, &actual, 1).unwrap();
+        let verified = unverified.verify(proof());
         disk.fail_at(0);
         assert!(verified.commit().is_err());
         let contents = disk.contents();
@@ -462,8 +434,7 @@ mod tests {
                 }
                 model[range].fill(value);
             }
-            let (digest, actual) = expected(b"x");
-            unverified.verify(&digest, &actual, 1).unwrap().commit().unwrap();
+            unverified.verify(proof()).commit().unwrap();
             prop_assert!(disk.contents() == model);
         }
     }

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! [`write_image`] is the whole story. There is no temporary file. The disk is invalidated first (both ends zeroed), and
-//! its first MiB is written last, after the digest over the published bytes matched: whatever fails in between leaves a
+//! its first MiB is written last, after the digest over the published bytes matched, and the signature where one is asked
+//! for: whatever fails in between leaves a
 //! disk that does not boot. The crate knows no disks, only [`BlockSink`]; which disk may be written is decided above.
 //! Blocking, for a thread of its own; the network runs on a small runtime inside.
 
@@ -21,10 +22,12 @@ mod inspect;
 mod oci;
 mod pipeline;
 mod progress;
+mod proof;
 mod qcow2;
 mod raw;
 mod read_back;
 mod request;
+mod signature;
 mod sink;
 mod small;
 mod source;
@@ -39,6 +42,7 @@ pub use inspect::{Checks, Kind, Refusal, Rule};
 pub use oci::{OciImage, OciReference, resolve_oci};
 pub use qcow2::Qcow2Error;
 pub use request::{ImageRequest, Proxies, Transport, Written};
+pub use signature::{ExpectedSignature, KeyId, PublicKey, SignatureError, TrustedKeys};
 pub use sink::{BlockSink, DeviceSink, MemorySink, NullSink};
 pub use small::{SmallFile, fetch_into, fetch_small};
 pub use write::write_image;

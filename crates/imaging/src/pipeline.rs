@@ -15,10 +15,10 @@ use tokio::runtime::Runtime;
 
 use crate::buffer::{Buffer, CHUNK, Chunk, Pool, Slice};
 use crate::cancel::Cancel;
-use crate::digest::{ExpectedDigest, Hasher};
 use crate::error::Error;
 use crate::hold_back::Unverified;
 use crate::progress::{Meter, Teller};
+use crate::proof::{Expected, Sums};
 use crate::qcow2::{Batch, Decompressor};
 use crate::source::Source;
 
@@ -93,8 +93,7 @@ pub(crate) trait Decoder: Send {
 
 /// What a pass over the whole file found.
 pub(crate) struct Passed {
-    pub(crate) digest: Vec<u8>,
-    pub(crate) published_bytes: u64,
+    pub(crate) sums: Sums,
     pub(crate) virtual_size: u64,
 }
 
@@ -118,7 +117,7 @@ pub(crate) struct Pass<'p> {
     pub(crate) pool: &'p Pool,
     pub(crate) cancel: &'p Cancel,
     pub(crate) meter: &'p Meter<'p>,
-    pub(crate) expected: &'p ExpectedDigest,
+    pub(crate) expected: Expected<'p>,
     /// Bytes of a compressed cluster at the most; `None` if there are none.
     pub(crate) compressed: Option<usize>,
 }
@@ -185,10 +184,7 @@ pub(crate) fn stream(
     })?;
     match damage.take() {
         None => Ok(passed),
-        Some(_) if !pass.expected.matches(&passed.digest) => {
-            Err(pass.expected.mismatch(&passed.digest, passed.published_bytes).into())
-        }
-        Some(error) => Err(error.into()),
+        Some(error) => Err(pass.expected.prove(&passed.sums).err().unwrap_or(error).into()),
     }
 }
 
@@ -248,7 +244,7 @@ fn decode(
     out: &Output,
     damage: &Damage,
 ) -> Result<Passed, Interrupt> {
-    let mut hasher = Hasher::new(pass.expected.algorithm());
+    let mut sums = pass.expected.start();
     let mut published_bytes = 0u64;
     let mut virtual_size = 0;
     // Gone once it has found damage.
@@ -264,7 +260,7 @@ fn decode(
     loop {
         match arriving.recv() {
             Ok(Message::Chunk(chunk)) => {
-                hasher.update(&chunk.bytes);
+                sums.update(&chunk.bytes);
                 published_bytes = chunk.end();
                 pass.meter.received(chunk.bytes.len() as u64);
                 if let Some(working) = &mut decoder
@@ -277,7 +273,7 @@ fn decode(
                 if let Some(decoder) = decoder {
                     sound(decoder.finish(published_bytes, out).map(|size| virtual_size = size))?;
                 }
-                return Ok(Passed { digest: hasher.finish(), published_bytes, virtual_size });
+                return Ok(Passed { sums: sums.finish(), virtual_size });
             }
             Err(_) => return Err(Interrupt::HungUp),
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Checks, ExpectedDigest, Format};
+use crate::{Checks, ExpectedDigest, ExpectedSignature, Format};
 
 /// One image to put onto one disk.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub struct ImageRequest {
     pub sources: Vec<String>,
     /// The digest that the published bytes must have.
     pub digest: ExpectedDigest,
+    /// The signature that the published bytes must match as well; without one, the digest alone decides.
+    pub signature: Option<ExpectedSignature>,
     /// The declared format. An image that is something else is refused before a byte is written. A raw image may come
     /// compressed by gzip, zstd, xz or bzip2, told by its first bytes; the digest is that of the compressed file.
     pub format: Format,

@@ -14,6 +14,7 @@ use crate::hold_back::Unverified;
 use crate::inspect::{self, Kind};
 use crate::pipeline::{self, Decoder, Interrupt, Output, POOL, Pass};
 use crate::progress::{self, Meter, Pace};
+use crate::proof::Expected;
 use crate::qcow2;
 use crate::raw;
 use crate::request::{ImageRequest, Transport, Written};
@@ -25,7 +26,8 @@ use crate::source::Source;
 ///
 /// Everything that can be known before a byte is written is checked before a byte is written: the source answers, the
 /// format is the declared one and breaks no rule, the image fits. Then the first and last MiB of the disk are zeroed, the
-/// image is streamed, and only when its digest matches are its first and last MiB written.
+/// image is streamed, and only when its digest matches, and its signature where one is asked for, are its first and last MiB
+/// written.
 ///
 /// Progress goes to `events`: phases open, write, verify, commit, with `Retrying` where a transfer broke, and one `Failed`
 /// at the end of a failed write.
@@ -182,29 +184,32 @@ impl Job<'_> {
             disk.remember();
         }
         let meter = Meter::new(self.events, total);
+        let (digest, signature) = (&self.request.digest, self.request.signature.as_ref());
+        let expected = Expected { digest, signature };
         let pass = Pass {
             runtime,
             pool: &pool,
             cancel: self.cancel,
             meter: &meter,
-            expected: &self.request.digest,
+            expected,
             compressed: plan.compressed,
         };
         let passed = pipeline::stream(&pass, source, first, plan.decoder, &mut disk)?;
-        writing.finish(Some(passed.published_bytes));
+        let published_bytes = passed.sums.bytes;
+        writing.finish(Some(published_bytes));
 
         let verifying = progress::start(self.events, Phase::Verify, self.request.digest.to_string());
-        let mut verified = disk.verify(&self.request.digest, &passed.digest, passed.published_bytes)?;
+        let mut verified = disk.verify(expected.prove(&passed.sums)?);
         let mut pace = Pace::new(self.events, Phase::Verify, passed.virtual_size);
         verified.read_back(passed.virtual_size, self.cancel, |done| pace.tell(done))?;
-        verifying.finish(Some(passed.published_bytes));
+        verifying.finish(Some(published_bytes));
 
         let committing = progress::start(self.events, Phase::Commit, self.request.label.clone());
         let committed = verified.commit()?;
         committing.finish(None);
 
         let written = Written {
-            published_bytes: passed.published_bytes,
+            published_bytes,
             virtual_size: passed.virtual_size,
             digest: self.request.digest.to_string(),
             source: source.name(),

@@ -9,12 +9,6 @@ use imaging::{ErrorKind, Format, MemorySink};
 use liblzma::stream::{Check, Filters, LzmaOptions, Stream};
 use support::*;
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
 fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).unwrap()
 }

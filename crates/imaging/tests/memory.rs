@@ -94,6 +94,7 @@ fn stream(server: &Server, digest: ExpectedDigest, format: Format, size: u64) {
         checks: imaging::Checks::default(),
         authorization: None,
         proxies: Proxies::default(),
+        signature: None,
         read_back: false,
     };
     let sink = Box::new(NullSink::new(size));

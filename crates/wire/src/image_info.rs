@@ -62,6 +62,18 @@ pub struct ImageInfo {
     /// `uefi` or `bios`; partition images only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deploy_boot_mode: Option<String>,
+    /// A detached signature of the published bytes: the text of a `.minisig` file. Not of Ironic, as the three that follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// Where that file is; beside the image (`.minisig`) when there must be one and neither is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature_url: Option<String>,
+    /// Public keys of minisign whose signatures count, where the agent has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature_keys: Option<Vec<String>>,
+    /// Read the disk back after writing and compare, before it can boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<bool>,
     /// What else there is: the sizes of a partition image, and what a newer Ironic adds.
     #[serde(flatten)]
     pub rest: OtherKeys,

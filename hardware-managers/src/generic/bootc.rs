@@ -15,7 +15,7 @@ use serde_json::json;
 use sys::{CommandLine, Host, RunError};
 use wire::{Disk, Secret};
 
-use super::{deploy, root_disk};
+use super::{deploy, root_disk, signature};
 use crate::deployment::{ConfigDrive, InstallBootc};
 use crate::settings::Settings;
 
@@ -44,6 +44,7 @@ pub(crate) fn install(cx: &Context, settings: &Settings, request: &InstallBootc)
              ramdisk that has podman",
         );
     }
+    signature::refuse_unsigned(host, settings, "a bootable container")?;
     let (registry, reference) = reference(&request.image_source)?;
     let drive = request.configdrive.clone().filter(|text| !text.expose().is_empty());
     let drive = drive.map(|text| deploy::decode(&ConfigDrive::Text(text), settings)).transpose()?;

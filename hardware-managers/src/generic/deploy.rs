@@ -17,7 +17,7 @@ use imaging::{
 
 use super::checksum_file::find_digest;
 use super::image::{Checksum, Image, permit_md5};
-use super::{partition, root_disk};
+use super::{partition, root_disk, signature};
 use crate::deployment::{Choice, ConfigDrive, Deployed};
 use crate::settings::Settings;
 
@@ -35,6 +35,7 @@ pub(crate) fn run(
     choice: &Choice,
 ) -> Result<Deployed, Error> {
     let (digest, sources) = published(cx, image, settings)?;
+    let signature = signature::expected(cx, settings, image)?;
     let config_drive = config_drive.map(|drive| decode(&drive, settings)).transpose()?;
     let disk = match choice {
         Choice::Hints => root_disk::wait(cx, settings)?,
@@ -47,6 +48,7 @@ pub(crate) fn run(
         label: image.label.clone(),
         sources,
         digest,
+        signature,
         format: image.format,
         checks: Checks {
             permitted: settings.permitted_formats.clone(),
@@ -55,7 +57,7 @@ pub(crate) fn run(
         },
         authorization: image.authorization.clone(),
         proxies: image.proxies.clone(),
-        read_back: settings.verify_writes,
+        read_back: settings.verify_writes || image.verify,
     };
     if let Some(wanted) = &image.partition {
         return partition::write(cx, settings, &request, wanted, config_drive.as_deref(), &target);
@@ -242,7 +244,7 @@ pub(super) fn write_error(error: &imaging::Error) -> Error {
         ErrorKind::Request | ErrorKind::Download | ErrorKind::DownloadFatal => {
             Error::ImageDownload { message }
         }
-        ErrorKind::ChecksumMismatch => Error::ImageChecksum { message },
+        ErrorKind::ChecksumMismatch | ErrorKind::SignatureMismatch => Error::ImageChecksum { message },
         ErrorKind::InvalidImage => Error::InvalidImage { message },
         ErrorKind::OutOfSpace | ErrorKind::Write => Error::ImageWrite { message },
         ErrorKind::Cancelled => Error::Failed { message },

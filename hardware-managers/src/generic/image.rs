@@ -7,9 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hwm::Error;
 use imaging::{Algorithm, ExpectedDigest, Format, OciReference, Proxies, Rule};
+use serde_json::Value;
 use wire::{ImageInfo, Secret};
 
 use super::partition::PartitionImage;
+use super::signature::ImageSignature;
 use crate::settings::{Credentials, Settings};
 
 /// An image that passed the checks.
@@ -27,6 +29,10 @@ pub struct Image {
     pub authorization: Option<Secret>,
     /// Proxies for the image and its checksum file.
     pub proxies: Proxies,
+    /// What it says about its signature.
+    pub signature: ImageSignature,
+    /// Read the disk back after writing, even where that is not the rule.
+    pub verify: bool,
     /// What to make around the image, where it is no whole disk but a root file system.
     pub partition: Option<PartitionImage>,
 }
@@ -80,12 +86,35 @@ pub(crate) fn check(info: &ImageInfo, settings: &Settings) -> Result<Image, Erro
         format: format(info, settings)?,
         authorization: authorization(info, settings.image_server.as_ref())?,
         proxies: proxies(info),
+        signature: ImageSignature::parse(info)?,
+        verify: info.verify.unwrap_or(false),
         partition: PartitionImage::parse(info)?,
     })
 }
 
+/// Fills in what of our own keys `image_info` lacks from the node's `instance_info`, where they begin with `image_`: so a
+/// conductor that knows nothing of them brings them, too.
+pub(crate) fn complete(info: &mut ImageInfo, instance_info: Option<&Value>) {
+    let field = |key: &str| instance_info.and_then(|info| info.get(key));
+    let text = |key: &str| field(key).and_then(Value::as_str).map(str::to_owned);
+    if info.signature.is_none() && info.signature_url.is_none() {
+        info.signature = text("image_signature");
+        info.signature_url = text("image_signature_url");
+    }
+    if info.signature_keys.is_none() {
+        info.signature_keys = field("image_signature_keys").map(|keys| match keys {
+            Value::Array(keys) => {
+                keys.iter().map(|key| key.as_str().unwrap_or_default().to_owned()).collect()
+            }
+            // What is no key is refused as one later: it must not be passed over.
+            other => vec![other.as_str().unwrap_or_default().to_owned()],
+        });
+    }
+    info.verify = info.verify.or_else(|| field("image_verify").and_then(Value::as_bool));
+}
+
 /// The id without what may be secret: the conductor sends what follows the last slash of the URL, signatures included.
-fn label(info: &ImageInfo) -> &str {
+pub(super) fn label(info: &ImageInfo) -> &str {
     info.id.split(['?', '#']).next().unwrap_or_default()
 }
 
@@ -198,19 +227,19 @@ fn proxies(info: &ImageInfo) -> Proxies {
     Proxies { http: proxy("http"), https: proxy("https"), no_proxy: info.no_proxy.clone() }
 }
 
-fn is_http(url: &str) -> bool {
+pub(super) fn is_http(url: &str) -> bool {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     matches!(scheme.as_deref(), Some("http" | "https"))
 }
 
-fn invalid(message: String) -> Error {
+pub(super) fn invalid(message: String) -> Error {
     Error::InvalidParameters { message }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn with(extra: Value) -> Result<Image, Error> {
         check_with(extra, &Settings::default())
@@ -321,6 +350,32 @@ mod tests {
         assert!(check_with(md5, &settings).unwrap_err().to_string().contains("MD5 is disabled"));
         let pair = json!({"os_hash_algo": "md5", "os_hash_value": "a".repeat(32)});
         assert!(check_with(pair, &settings).is_ok());
+    }
+
+    #[test]
+    fn signature_and_verify_come_from_the_image_or_else_from_the_node() {
+        let node =
+            json!({"image_signature_url": "http://h/s", "image_signature_keys": "KEY", "image_verify": true});
+        let mut bare = ImageInfo::default();
+        complete(&mut bare, Some(&node));
+        assert_eq!((bare.signature_url.as_deref(), bare.verify), (Some("http://h/s"), Some(true)));
+        assert_eq!(bare.signature_keys, Some(vec!["KEY".to_owned()]));
+        let own = ImageInfo {
+            signature: Some("text".into()),
+            signature_keys: Some(vec!["OWN".into()]),
+            verify: Some(false),
+            ..ImageInfo::default()
+        };
+        let mut full = own.clone();
+        complete(&mut full, Some(&node));
+        assert_eq!(full, own);
+        complete(&mut full, None);
+        assert_eq!(full, own);
+        // What makes no sense there does not pass for "no key".
+        let mut wrong = ImageInfo::default();
+        complete(&mut wrong, Some(&json!({"image_signature_keys": 7})));
+        assert_eq!(wrong.signature_keys, Some(vec![String::new()]));
+        assert!(with(json!({"checksum": sha("a"), "verify": true})).unwrap().verify);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod nvram;
 pub(crate) mod partition;
 mod pstore;
 pub(crate) mod root_disk;
+pub(crate) mod signature;
 mod steps;
 
 pub use inventory::extra::{Row, extra_hardware};

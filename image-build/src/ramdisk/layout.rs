@@ -1,6 +1,10 @@
 //! Which files the ramdisk has, and where.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::tree::{Entry, Node, Tree};
 use crate::kernel::closure::Finder;
@@ -70,6 +74,26 @@ pub fn agent(tree: &mut Tree, binary: Vec<u8>) -> Result<()> {
 /// Puts the certificates in that the agent trusts.
 pub fn ca_bundle(tree: &mut Tree, bundle: Vec<u8>) -> Result<()> {
     put(tree, "etc/ssl/certs/ca-certificates.crt", 0o644, Node::File(bundle), "CA certificates")
+}
+
+/// Puts a public key in whose signatures of images count, and says where. `text` is a file of minisign; the agent reads it as
+/// it is.
+pub fn image_key(tree: &mut Tree, file: &Path, text: &str) -> Result<String> {
+    let id = key_id(text).ok_or_else(|| {
+        Error::bad(file, "no public key of minisign; give the .pub file that `minisign -G` wrote")
+    })?;
+    let name = format!("etc/ferric/image-keys.d/{id}.pub");
+    put(tree, &name, 0o644, Node::File(text.into()), BASE)?;
+    Ok(name)
+}
+
+/// The id of a key of minisign as minisign shows it: `Ed`, eight bytes of id, 32 of key, in base64 on the second line.
+fn key_id(text: &str) -> Option<String> {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let word = lines.find(|line| !line.starts_with("untrusted comment:"))?;
+    let bytes: [u8; 42] = BASE64.decode(word).ok()?.try_into().ok()?;
+    let id = bytes.strip_prefix(b"Ed")?.first_chunk::<8>()?;
+    lines.next().is_none().then(|| format!("{:016X}", u64::from_le_bytes(*id)))
 }
 
 /// Puts the chosen modules in, with the index files for them.

@@ -372,6 +372,7 @@ pub fn request(url: String, published: &[u8], format: Format) -> ImageRequest {
         checks: imaging::Checks::default(),
         authorization: None,
         proxies: Proxies::default(),
+        signature: None,
         read_back: false,
     }
 }
@@ -430,4 +431,56 @@ pub fn assert_unbootable(disk: &MemorySink) {
     assert!(contents[..MIB].iter().all(|b| *b == 0), "the head was written");
     assert!(contents[contents.len() - MIB..].iter().all(|b| *b == 0), "the tail was written");
     assert!(!disk.is_committed());
+}
+
+/// A key pair of minisign's kind, always the same for a seed.
+#[allow(dead_code)] // each test binary uses its part
+pub struct Signer {
+    pair: ring::signature::Ed25519KeyPair,
+    id: [u8; 8],
+}
+
+#[allow(dead_code)]
+impl Signer {
+    pub fn new(seed: u8) -> Self {
+        let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+        Self { pair, id: [seed; 8] }
+    }
+
+    pub fn key(&self) -> imaging::PublicKey {
+        use ring::signature::KeyPair;
+        let bytes = [b"Ed", self.id.as_slice(), self.pair.public_key().as_ref()].concat();
+        base64(&bytes).parse().unwrap()
+    }
+
+    pub fn keys(&self) -> imaging::TrustedKeys {
+        imaging::TrustedKeys(vec![self.key()])
+    }
+
+    /// What `minisign -S` would write.
+    pub fn file(&self, image: &[u8]) -> String {
+        let comment = "signed in a test";
+        let signature = self.pair.sign(&blake2::Blake2b512::digest(image));
+        let vouch = self.pair.sign(&[signature.as_ref(), comment.as_bytes()].concat());
+        let line = base64(&[b"ED", self.id.as_slice(), signature.as_ref()].concat());
+        format!("untrusted comment: x\n{line}\ntrusted comment: {comment}\n{}\n", base64(vouch.as_ref()))
+    }
+
+    pub fn sign(&self, image: &[u8]) -> imaging::ExpectedSignature {
+        self.keys().accept(&self.file(image)).unwrap()
+    }
+}
+
+#[allow(dead_code)]
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+#[allow(dead_code)]
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
