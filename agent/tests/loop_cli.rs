@@ -11,7 +11,7 @@ use std::io::Read;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use support::{DISK_BYTES, Loop, MIB, config_drive, file, image, serve, sha256};
+use support::{DISK_BYTES, Loop, MIB, config_drive, file, image, registry, serve, sha256};
 
 fn agent(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ferric-agent"))
@@ -128,6 +128,70 @@ fn loop_every_failure_has_its_exit_code() {
     assert!(disk.has_zeroed_head(), "after the wrong digest");
     let output = agent(&["write", "--url", &good, "--disks", disk.name(), disk.name()]);
     assert_eq!(output.status.code(), Some(2), "a digest is mandatory");
+}
+
+#[test]
+fn loop_write_takes_files_registries_and_several_places() {
+    let Some(disk) = Loop::new() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let image = image();
+    let local = file(directory.path(), "test.raw", &image);
+    let sums = file(directory.path(), "SHA256SUMS", format!("{}  test.raw\n", sha256(&image)).as_bytes());
+    let password = file(directory.path(), "auth", b"user:hush");
+    let by_file = format!("file://{}", local.display());
+    let by_sums = format!("file://{}", sums.display());
+    let by_tag = format!("oci://{}:v1", registry(&image));
+    let absent = format!("{}/absent.raw", serve(vec![]));
+    let wrong = format!("{}/test.raw", serve(vec![("test.raw", vec![7; 8 * MIB])]));
+    let digest = sha256(&image);
+    let cases = [
+        (vec!["--url", &by_file, "--checksum", &by_sums], &by_file),
+        (vec!["--url", &by_tag, "--sha256", &digest], &by_tag),
+        (vec!["--url", &by_tag, "--auth", password.to_str().unwrap(), "--checksum", &digest], &by_tag),
+        (vec!["--url", &absent, "--url", &by_file, "--sha256", &digest], &by_file),
+        (vec!["--url", &wrong, "--url", &by_file, "--format", "raw", "--sha256", &digest], &by_file),
+    ];
+    for (arguments, source) in cases {
+        let output = agent(&[&["write"][..], &arguments, &["--disks", disk.name(), disk.name()]].concat());
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+        let told = lines(&output).remove(0)["source"].as_str().unwrap().to_owned();
+        assert!(source.ends_with(&told), "{source}: {told}");
+        assert_eq!(disk.read(0, image.len()), image);
+    }
+    let output = agent(&["write", "--url", &by_tag, "--disks", disk.name(), disk.name()]);
+    assert_eq!(output.status.code(), Some(0), "the manifest has a digest: {}", stderr(&output));
+    let summary = lines(&output).remove(0);
+    assert_eq!(summary["digest"], format!("sha256:{digest}"));
+    assert!(summary["source"].as_str().unwrap().contains("@sha256:"), "{summary}");
+    let two = ["write", "--url", &absent, "--url", &wrong, "--sha256", &digest];
+    let output = agent(&[&two[..], &["--auth", password.to_str().unwrap(), disk.name()]].concat());
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("one host") && !stderr(&output).contains("hush"));
+}
+
+#[test]
+fn loop_write_uses_the_proxies_of_the_environment() {
+    let Some(disk) = Loop::new() else { return };
+    let image = image();
+    // A proxy is asked for the whole URL; the origin does not exist.
+    let proxy = serve(vec![("http://images.invalid/test.raw", image.clone())]);
+    let run = |exempt: &str| {
+        Command::new(env!("CARGO_BIN_EXE_ferric-agent"))
+            .args(["write", "--url", "http://images.invalid/test.raw", "--sha256", &sha256(&image)])
+            .args(["--disks", disk.name(), disk.name()])
+            .envs([("http_proxy", proxy.as_str()), ("no_proxy", exempt)])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    assert_eq!(run("").wait().unwrap().code(), Some(0));
+    assert_eq!(disk.read(0, image.len()), image);
+    // It goes on trying for a while; that it does not succeed at once is enough.
+    let mut exempted = run("images.invalid");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(exempted.try_wait().unwrap().is_none());
+    exempted.kill().unwrap();
+    exempted.wait().unwrap();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! As PID 1 of a ramdisk there are no arguments worth reading: the kernel passes every word it does not know.
 
+mod credentials;
 pub mod exit;
 pub mod explain;
 pub mod inventory;

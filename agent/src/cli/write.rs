@@ -13,10 +13,11 @@ use hardware_managers::{
     Checksum, Choice, ConfigDrive, Deployed, Deployment, Image, ImageSignature, Settings, Signatures,
 };
 use hwm::Context;
-use imaging::{ExpectedDigest, Format, Proxies, PublicKey, Transport, TrustedKeys};
+use imaging::{ExpectedDigest, Format, OciReference, Proxies, PublicKey, Transport, TrustedKeys};
 use serde_json::{Value, json};
 use sys::Host;
 
+use super::credentials;
 use super::exit::Exit;
 use super::offline::{Failed, allow_list, finish, log_warnings, print_json, talk};
 use super::progress::ProgressMode;
@@ -32,20 +33,26 @@ const PERMITTED: [&str; 4] = ["raw", "gpt", "qcow2", "iso"];
 /// matches. Exit codes: 0 written, 2 usage, 3 refused or no such disk (nothing touched), 4 download failed, 5 wrong digest
 /// or signature, 6 disk error, 7 not a valid image, 130 interrupted.
 #[derive(Clone, Debug, Args)]
-#[command(group(clap::ArgGroup::new("digest").required(true).args(["sha256", "sha512", "checksum"])))]
+#[command(group(clap::ArgGroup::new("digest").args(["sha256", "sha512", "checksum"])))]
 pub struct WriteArgs {
-    /// Where the image is: http, https or file URL.
-    #[arg(long)]
-    pub url: String,
+    /// Where the image is: http, https or file URL, or a registry: oci://registry/repository:tag or ...@sha256:HEX. Give it
+    /// again for other places of the same image, which are tried in turn.
+    #[arg(long, required = true)]
+    pub url: Vec<String>,
     /// SHA-256 of the published image, in hex.
     #[arg(long, value_name = "HEX")]
     pub sha256: Option<String>,
     /// SHA-512 of the published image, in hex.
     #[arg(long, value_name = "HEX")]
     pub sha512: Option<String>,
-    /// Digest of the published image: md5, sha1, sha256, sha384 or sha512, a colon, and hex.
-    #[arg(long, value_name = "ALGORITHM:HEX")]
+    /// Digest of the published image: algorithm (sha256, sha512, sha3_256, blake2b and so on), a colon, and hex; or the URL
+    /// of a checksum file such as SHA256SUMS. A digest is needed, but for images in registries, whose manifests name one.
+    #[arg(long, value_name = "ALGORITHM:HEX|URL")]
     pub checksum: Option<String>,
+    /// File with credentials for the image's server or registry: user:password, a complete header value (Bearer TOKEN), or
+    /// the auth.json of podman or docker.
+    #[arg(long, value_name = "FILE")]
+    pub auth: Option<PathBuf>,
     /// Format of the image (raw, qcow2, iso); found out by looking when not given.
     #[arg(long)]
     pub format: Option<Format>,
@@ -109,11 +116,11 @@ fn write(args: &WriteArgs, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> 
         ..Settings::default()
     };
     let image = Image {
-        label: label(&args.url),
-        sources: vec![args.url.clone()],
-        checksum: Checksum::Digest(digest(args)?),
+        label: args.url.first().map_or_else(String::new, |url| label(url)),
+        sources: args.url.clone(),
+        checksum: checksum(args)?,
         format: args.format.unwrap_or(Format::Detect),
-        authorization: None,
+        authorization: args.auth.as_deref().map(|file| credentials::read(file, &args.url)).transpose()?,
         proxies: Proxies::default(),
         signature: signature(args)?,
         verify: args.verify,
@@ -177,16 +184,22 @@ fn signature(args: &WriteArgs) -> Result<ImageSignature, Failed> {
     Ok(ImageSignature { text, url, keys: TrustedKeys(keys) })
 }
 
-fn digest(args: &WriteArgs) -> Result<ExpectedDigest, Failed> {
+fn checksum(args: &WriteArgs) -> Result<Checksum, Failed> {
     let digest = match (&args.sha256, &args.sha512, &args.checksum) {
         (Some(hex), ..) => ExpectedDigest::from_parts("sha256", hex),
         (_, Some(hex), _) => ExpectedDigest::from_parts("sha512", hex),
+        (.., Some(url)) if url.contains("://") => {
+            return Ok(Checksum::File { url: url.clone(), algorithm: None });
+        }
         (.., Some(text)) => ExpectedDigest::parse(text),
+        (None, None, None) if args.url.iter().any(|url| OciReference::is_reference(url)) => {
+            return Ok(Checksum::Registry);
+        }
         (None, None, None) => {
             return Err(Failed::usage("a digest is needed: --sha256, --sha512 or --checksum"));
         }
     };
-    digest.map_err(|error| Failed::usage(error.to_string()))
+    digest.map(Checksum::Digest).map_err(|error| Failed::usage(error.to_string()))
 }
 
 /// What was done, as data.
