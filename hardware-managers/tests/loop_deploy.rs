@@ -289,6 +289,88 @@ fn loop_gpt_of_a_smaller_image_is_fitted_to_the_disk_before_the_config_drive_is_
     assert!(find(&end, b"meta data here"));
 }
 
+/// The bytes where the config drive of an MBR disk goes.
+fn drive_on(disk: &Loop) -> Vec<u8> {
+    disk.read(DISK_BYTES - 64 * MIB as u64, 64 * MIB)
+}
+
+#[test]
+fn loop_config_drive_by_url_comes_in_every_form() {
+    let image = image();
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(&config_drive()).unwrap();
+    let text = conductor_form(&config_drive()).into_bytes();
+    let wrapped: Vec<u8> = text.chunks(76).flat_map(|line| [line, b"\n"].concat()).collect();
+    let forms = vec![
+        ("test.raw", image.clone()),
+        ("base64", text),
+        ("wrapped", wrapped),
+        ("gzip", gzip.finish().unwrap()),
+        ("raw", config_drive()),
+        ("page", b"<html>no such thing</html>".to_vec()),
+    ];
+    let url = serve(forms);
+    for form in ["base64", "wrapped", "gzip", "raw"] {
+        let Some(disk) = Loop::new() else { return };
+        let machine = machine(disk.name(), disk.name());
+        let scheme_in_capitals = format!("HTTP{}/{form}", url.trim_start_matches("http"));
+        machine
+            .write_image(info(&url, &sha256(&image)), json!(scheme_in_capitals))
+            .unwrap_or_else(|error| panic!("{form}: {}", hwm::chain(&error)));
+        assert_eq!(drive_on(&disk)[..config_drive().len()], config_drive(), "{form}");
+    }
+    for form in ["page", "absent"] {
+        let Some(disk) = Loop::new() else { return };
+        let machine = machine(disk.name(), disk.name());
+        let drive = json!(format!("{url}/{form}"));
+        let error = machine.write_image(info(&url, &sha256(&image)), drive).unwrap_err();
+        assert!(matches!(error, Error::Deployment { .. }), "{form}: {error:?}");
+        assert!(error.to_string().starts_with("config drive: "), "{error}");
+        assert!(disk.is_untouched(), "{form}");
+    }
+}
+
+#[test]
+fn loop_config_drive_that_nobody_knows_is_written_as_it_is_and_the_argument_beats_the_image_info() {
+    let Some(disk) = Loop::new() else { return };
+    let image = image();
+    let url = serve(vec![("test.raw", image.clone())]);
+    let machine = machine(disk.name(), disk.name());
+    let mut info = info(&url, &sha256(&image));
+    info["configdrive"] = json!(conductor_form(&config_drive()));
+    let unknown = b"some file system of the future".repeat(1000);
+    machine.write_image(info.clone(), json!(conductor_form(&unknown))).unwrap();
+    assert_eq!(drive_on(&disk)[..unknown.len()], unknown);
+    machine.write_image(info, Value::Null).unwrap();
+    assert_eq!(
+        drive_on(&disk)[..config_drive().len()],
+        config_drive(),
+        "the old place of it counts without an argument"
+    );
+}
+
+#[test]
+fn loop_config_drive_is_made_anew_where_the_option_says_so() {
+    let Some(disk) = Loop::new() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    support::file(&tree, "meta_data.json", b"{}");
+    let iso = directory.path().join("iso");
+    let arguments =
+        ["-quiet", "-J", "-r", "-V", "config-2", "-o", iso.to_str().unwrap(), tree.to_str().unwrap()];
+    support::tool("/usr/bin/genisoimage", &arguments);
+    let image = image();
+    let url = serve(vec![("test.raw", image.clone())]);
+    let machine = machine(disk.name(), disk.name());
+    machine.deployment.configure(|settings| settings.config_drive_rebuild = true);
+    let drive = conductor_form(&std::fs::read(&iso).unwrap());
+    machine.write_image(info(&url, &sha256(&image)), json!(drive)).unwrap();
+    let written = support::file(directory.path(), "written", &drive_on(&disk));
+    let listing = support::tool("/usr/bin/mdir", &["-i", written.to_str().unwrap(), "::"]);
+    assert!(listing.contains("CONFIG-2") && listing.contains("meta_data.json"), "{listing}");
+}
+
 #[test]
 fn loop_qcow2_is_unpacked_onto_the_disk_declared_or_not_with_a_config_drive_by_url() {
     let image = image();

@@ -59,6 +59,7 @@ impl From<&hwm::Error> for Exit {
             hwm::Error::InvalidImage { .. } => Exit::InvalidImage,
             hwm::Error::NoManager { .. }
             | hwm::Error::Execution { .. }
+            | hwm::Error::Deployment { .. }
             | hwm::Error::Other { .. }
             | hwm::Error::Failed { .. } => Exit::Failure,
         }

@@ -148,6 +148,7 @@ impl From<&hwm::Error> for Failure {
             hwm::Error::ImageChecksum { .. } => ErrorClass::ImageChecksumError,
             hwm::Error::ImageWrite { .. } => ErrorClass::ImageWriteError,
             hwm::Error::InvalidImage { .. } => ErrorClass::InvalidImage,
+            hwm::Error::Deployment { .. } => ErrorClass::DeploymentError,
             hwm::Error::BlockDevice { .. } => ErrorClass::BlockDeviceError,
             hwm::Error::ProtectedDevice { .. } => ErrorClass::ProtectedDeviceError,
             hwm::Error::BlockDeviceErase { .. } => ErrorClass::BlockDeviceEraseError,
@@ -210,6 +211,10 @@ mod tests {
             failure.details,
             "Unexpected exception performing service step erase. TypeError: step erase takes no arguments"
         );
+        let drive = hwm::Error::Deployment { message: "config drive: it is empty".into() };
+        let expected = Failure::new(ErrorClass::DeploymentError, "config drive: it is empty");
+        assert_eq!(Failure::of_step(StepKind::Service, "write_image", &drive), expected);
+        assert_eq!(Failure::from(drive), expected, "the command says the same as the step");
         let execution = hwm::Error::Execution { message: "file /etc/x".into() };
         assert_eq!(
             Failure::of_step(StepKind::Deploy, "inject_files", &execution),

@@ -195,9 +195,20 @@ impl Target {
         }
     }
 
-    /// Opens the disk for writing, for this process alone.
+    /// Opens the disk for writing, for this process alone. Whoever looks at a disk that has just changed (`multipathd`, `mdadm`)
+    /// holds it for a moment, and is waited for, two seconds.
     pub(crate) fn open(&self) -> Result<Device, Error> {
-        let device = Device::open_exclusive(&self.host_path)?;
+        let is_busy = |error: &Error| matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::ResourceBusy);
+        let mut attempt = 1;
+        let device = loop {
+            match Device::open_exclusive(&self.host_path) {
+                Err(error) if is_busy(&error) && attempt < REREAD_ATTEMPTS => {
+                    attempt += 1;
+                    std::thread::sleep(REREAD_INTERVAL);
+                }
+                opened => break opened?,
+            }
+        };
         self.confirm().map_err(|refusal| Error::Io {
             action: format!("opening {} for writing", self.disk.name),
             source: io::Error::other(refusal),

@@ -42,6 +42,9 @@ pub enum Error {
     /// The image is of a kind that is not accepted.
     #[error("{message}")]
     InvalidImage { message: String },
+    /// Something that belongs to a deployment failed, other than its image: the config drive.
+    #[error("{message}")]
+    Deployment { message: String },
     /// A disk refused an operation.
     #[error("{message}")]
     BlockDevice { message: String },

@@ -68,9 +68,7 @@ pub(crate) fn run(
     reread(cx, &target);
     let table = table(&target)?;
     if let Some(bytes) = &config_drive {
-        let bytes = disk::config_drive::suited(bytes, target.logical_sector_bytes(), settings.rebuild())
-            .map_err(|error| Error::Failed { message: hwm::chain(&error) })?;
-        place_config_drive(cx, &target, &bytes)?;
+        place_config_drive(cx, settings, &target, bytes)?;
     }
     Ok(Deployed {
         root_uuid: table.disk_signature(),
@@ -197,7 +195,7 @@ fn from_registry(
 
 /// A config drive as the bytes of a file system image.
 pub(crate) fn decode(drive: &ConfigDrive, settings: &Settings) -> Result<Vec<u8>, Error> {
-    let fail = |error: disk::Error| Error::Failed { message: hwm::chain(&error) };
+    let fail = |error: disk::Error| Error::Deployment { message: hwm::chain(&error) };
     match drive {
         ConfigDrive::Bytes(bytes) => disk::config_drive::decode(bytes).map_err(fail),
         ConfigDrive::Text(text) => {
@@ -215,7 +213,7 @@ pub(crate) fn decode(drive: &ConfigDrive, settings: &Settings) -> Result<Vec<u8>
             };
             let bytes =
                 imaging::fetch_small(&file, &settings.transport, &Cancel::new()).map_err(|error| {
-                    Error::ImageDownload { message: format!("config drive: {}", error.report()) }
+                    Error::Deployment { message: format!("config drive: {}", error.report()) }
                 })?;
             disk::config_drive::decode(&bytes).map_err(fail)
         }
@@ -307,15 +305,20 @@ fn not_bootable(error: &disk::Error, sector_bytes: u32) -> String {
     )
 }
 
-pub(crate) fn place_config_drive(cx: &Context, target: &Target, bytes: &[u8]) -> Result<(), Error> {
+pub(crate) fn place_config_drive(
+    cx: &Context,
+    settings: &Settings,
+    target: &Target,
+    bytes: &[u8],
+) -> Result<(), Error> {
     let started = Instant::now();
     let device = target.disk().name.clone();
     cx.events.emit(EventKind::PhaseStarted { phase: Phase::ConfigDrive, subject: device.clone() });
     tracing::info!(device, size_bytes = bytes.len(), "writing the config drive");
-    disk::config_drive::place(target, bytes).map_err(|error| {
+    disk::config_drive::place(target, bytes, settings.rebuild()).map_err(|error| {
         let message = format!("writing the config drive to {device}: {}", hwm::chain(&error));
         cx.events.emit(EventKind::Failed { phase: Phase::ConfigDrive, message: message.clone() });
-        Error::Failed { message }
+        Error::Deployment { message }
     })?;
     reread(cx, target);
     let bytes = u64::try_from(bytes.len()).ok();

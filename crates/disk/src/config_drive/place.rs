@@ -6,6 +6,7 @@ use super::LIMIT_BYTES;
 use super::rebuild::{Rebuild, suited};
 use crate::probe::probe;
 use crate::table::{Gpt, LINUX_FILE_SYSTEM_TYPE, Mbr, MbrRecord, Partition, Table};
+use crate::wipe::metadata_ranges;
 use crate::{Device, Error, Region, Source, Target};
 
 const MIB: u64 = 1 << 20;
@@ -27,10 +28,10 @@ pub struct Placed {
 /// The new partition has the place that Ironic's agent would give it: on GPT the last 64 MiB and up to a MiB more, type Linux
 /// file system, no name; on MBR a primary partition of type 0x0c. Where less is free at the end, it takes what there is, if
 /// the config drive fits. Where the disk's sectors are too large for the image's file system, its files are put into a FAT
-/// file system made for them.
-pub fn place(target: &Target, image: &[u8]) -> Result<Placed, Error> {
+/// file system made for them; `rebuild` may ask for that on any disk.
+pub fn place(target: &Target, image: &[u8], rebuild: Rebuild) -> Result<Placed, Error> {
     let device = target.open()?;
-    let image = &*suited(image, device.sector_bytes(), Rebuild::WhenNeeded)?;
+    let image = &*suited(image, device.sector_bytes(), rebuild)?;
     let length = u64::try_from(image.len()).unwrap_or(u64::MAX);
     if length > LIMIT_BYTES || length == 0 {
         return Err(Error::config_drive(format!("{length} bytes are not between 1 and 64 MiB")));
@@ -43,7 +44,8 @@ pub fn place(target: &Target, image: &[u8]) -> Result<Placed, Error> {
     let partition = &placed.partition;
     if length > partition.size_byte {
         return Err(Error::config_drive(format!(
-            "its {length} bytes do not fit into partition {} of {} bytes",
+            "its {length} bytes do not fit into partition {}, which the image brings for it and has {} bytes; make it larger \
+             in the image, or leave it out: one is added then",
             partition.number, partition.size_byte
         )));
     }
@@ -51,12 +53,23 @@ pub fn place(target: &Target, image: &[u8]) -> Result<Placed, Error> {
         device = %target.device().display(), partition = partition.number, start = partition.start_byte,
         bytes = length, reused = placed.is_reused, "writing the config drive"
     );
+    clear_ends(&device, partition)?;
     device.write_at(partition.start_byte, &padded(image, device.sector_bytes()))?;
     device.flush()?;
     // The kernel does not look while somebody holds the disk for himself.
     drop(device);
     target.reread_partitions();
     Ok(placed)
+}
+
+/// **Zeroes the first and last MiB of a partition**: what an earlier owner of the place left there, an array's superblock for
+/// one, must not be taken for what the partition is now.
+fn clear_ends(device: &Device, partition: &Partition) -> Result<(), Error> {
+    let range = std::iter::once((partition.start_byte, partition.size_byte));
+    for (start, length) in metadata_ranges(range, device.size()) {
+        device.write_at(start, &vec![0; usize::try_from(length).unwrap_or_default()])?;
+    }
+    Ok(())
 }
 
 /// Whole sectors, so that no stale bytes of the last one are read back first.
@@ -76,7 +89,7 @@ fn existing(device: &Device, table: &Table) -> Result<Option<Partition>, Error> 
     });
     match (found.next(), found.next()) {
         (Some(first), Some(second)) => Err(Error::config_drive(format!(
-            "partitions {} and {} are both labelled config-2",
+            "partitions {} and {} are both labelled config-2; the image may have one such partition at most",
             first.number, second.number
         ))),
         (first, _) => Ok(first.cloned()),
@@ -111,7 +124,11 @@ fn create_in_gpt(device: &Device, mut gpt: Gpt, length: u64) -> Result<Partition
 fn create_in_mbr(device: &Device, mbr: &Mbr, length: u64) -> Result<Partition, String> {
     let primary: Vec<_> = mbr.partitions.iter().filter(|partition| partition.number <= 4).collect();
     if primary.len() > 3 {
-        return Err("all four primary partitions of the MBR are in use: no room for a config drive".into());
+        return Err(
+            "all four primary partitions of the MBR are in use: no room for a config drive; use an image with GPT or with \
+             fewer partitions, or one that has a partition labelled config-2"
+                .into(),
+        );
     }
     let number = (1..=4).find(|number| primary.iter().all(|p| p.number != *number)).unwrap_or(4);
     let sector = u64::from(mbr.sector_bytes);
@@ -154,5 +171,9 @@ fn free_start(partitions: &[Partition], wanted: u64, end: u64, length: u64) -> O
 }
 
 fn no_room(length: u64) -> String {
-    format!("there is no room at the end of the disk for a config drive of {length} bytes")
+    format!(
+        "there is no room at the end of the disk for a config drive of {length} bytes: use an image whose last partition ends \
+         at least 64 MiB before the end of this disk (its system may grow it later), one that has a partition labelled \
+         config-2, or a larger disk"
+    )
 }

@@ -4,10 +4,11 @@
 use std::borrow::Cow;
 use std::io::Cursor;
 
-use hadris_fat::format::{FatFormatOptions, FatVolumeFormatter, SectorSize};
+use hadris_fat::format::{FatFormatOptions, FatTypeSelection, FatVolumeFormatter, SectorSize};
 use hadris_fat::{FatVolume, FatVolumeWriteExt};
 use uuid::Uuid;
 
+use super::LIMIT_BYTES;
 use super::iso::{Node, tree};
 use crate::fat::{Entry, Fat};
 use crate::probe::probe;
@@ -35,7 +36,10 @@ pub fn suited(image: &[u8], sector_bytes: u32, rebuild: Rebuild) -> Result<Cow<'
         Some("vfat") if always || fat_sector_bytes(image) < sector_bytes => {
             fat_tree(image).map_err(|error| error.to_string())
         }
-        _ => return Ok(Cow::Borrowed(image)),
+        Some("iso9660" | "vfat") => return Ok(Cow::Borrowed(image)),
+        Some(kind) if always || sector_bytes > 512 => Err(format!("files of {kind} can not be read here")),
+        None if always || sector_bytes > 512 => Err("its file system is not known".into()),
+        Some(_) | None => return Ok(Cow::Borrowed(image)),
     };
     let nodes = match nodes {
         Ok(nodes) => nodes,
@@ -43,7 +47,7 @@ pub fn suited(image: &[u8], sector_bytes: u32, rebuild: Rebuild) -> Result<Cow<'
             tracing::warn!(
                 reason,
                 sector_bytes,
-                "config drive does not suit the disk's sectors and can not be rebuilt"
+                "the config drive can not be rebuilt and is written as it is"
             );
             return Ok(Cow::Borrowed(image));
         }
@@ -100,13 +104,12 @@ fn build(nodes: &[Node], sector_bytes: u32) -> Result<Vec<u8>, Error> {
     })?;
     // Each file ends in a cluster of its own, and each directory takes some: 16 KiB are more than any needs here.
     let content: usize = nodes.iter().map(|node| node.data.as_ref().map_or(0, Vec::len) + 16 * 1024).sum();
-    let size = (content + content / 8 + 4 * MIB).next_multiple_of(MIB);
+    // A large one has no room for that in its partition, and rarely needs it.
+    let limit = usize::try_from(LIMIT_BYTES).unwrap_or(usize::MAX);
+    let size = (content + content / 8 + 4 * MIB).next_multiple_of(MIB).min(limit);
     let fail = |error: hadris_fat::Error| Error::config_drive(format!("making a FAT volume for it: {error}"));
     let (id, _, _, _) = Uuid::new_v4().as_fields();
-    let options = FatFormatOptions::new(u64::try_from(size).unwrap_or(u64::MAX))
-        .volume_label("CONFIG-2")
-        .volume_id(id)
-        .sector_size(sector);
+    let options = shape(size, sector)?.volume_label("CONFIG-2").volume_id(id);
     let volume = FatVolumeFormatter::format(Cursor::new(vec![0u8; size]), options).map_err(fail)?;
     for node in nodes {
         copy(&volume, node).map_err(|error| {
@@ -114,6 +117,22 @@ fn build(nodes: &[Node], sector_bytes: u32) -> Result<Vec<u8>, Error> {
         })?;
     }
     Ok(volume.into_inner().into_inner())
+}
+
+/// The smallest clusters that a volume of this size can have: the count of clusters decides what kind of FAT it is, and not
+/// every combination is one.
+fn shape(size: usize, sector: SectorSize) -> Result<FatFormatOptions, Error> {
+    let kinds = [FatTypeSelection::Fat16, FatTypeSelection::Fat12];
+    let shapes = [1u8, 2, 4, 8].into_iter().flat_map(|sectors| kinds.map(|kind| (sectors, kind)));
+    let size = u64::try_from(size).unwrap_or(u64::MAX);
+    let options = |(sectors, kind)| {
+        FatFormatOptions::new(size).sector_size(sector).sectors_per_cluster(sectors).fat_type(kind)
+    };
+    let is_valid = |options: &FatFormatOptions| FatVolumeFormatter::calculate_params(options).is_ok();
+    shapes
+        .map(options)
+        .find(is_valid)
+        .ok_or_else(|| Error::config_drive(format!("no FAT volume of {size} bytes can be made for it")))
 }
 
 fn copy(volume: &FatVolume<Cursor<Vec<u8>>>, node: &Node) -> Result<(), hadris_fat::Error> {
@@ -174,6 +193,15 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_of_any_size_can_be_made() {
+        for sector in [SectorSize::S512, SectorSize::S4096] {
+            for mebibytes in 4..=64 {
+                shape(mebibytes * MIB, sector).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn an_image_that_suits_the_disk_stays_as_it_is() {
         let small = build(&nodes(), 512).unwrap();
         assert!(matches!(suited(&small, 512, Rebuild::WhenNeeded).unwrap(), Cow::Borrowed(_)));
@@ -183,6 +211,11 @@ mod tests {
             matches!(suited(&large, 512, Rebuild::WhenNeeded).unwrap(), Cow::Borrowed(_)),
             "larger sectors are no hindrance"
         );
+        let nearly_full =
+            [Node { path: vec!["large".into()], data: Some(vec![7; 62 * MIB]) }, nodes().remove(0)];
+        let full = build(&nearly_full, 4096).unwrap();
+        assert_eq!(full.len(), 64 * MIB, "no larger than its partition");
+        assert_eq!(fat_tree(&full).unwrap().len(), 2);
         let anew = suited(&large, 512, Rebuild::Always).unwrap();
         assert_eq!(fat_sector_bytes(&anew), 512);
         assert!(matches!(suited(b"junk", 4096, Rebuild::Always).unwrap(), Cow::Borrowed(_)));

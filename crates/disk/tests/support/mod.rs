@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // test code: a panic is a failed test
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -99,4 +100,39 @@ impl Drop for Loop {
     fn drop(&mut self) {
         try_run(&[LOSETUP, "--detach", &self.node], "");
     }
+}
+
+/// An image of 32 MiB with Ubuntu's partition numbers, on a disk of 96 MiB.
+pub fn gpt_image_on_larger_disk(sector: u32) -> Loop {
+    let small = Loop::new(32, sector);
+    run(&[
+        SGDISK,
+        "-n",
+        "14:1M:+1M",
+        "-t",
+        "14:ef02",
+        "-n",
+        "15:2M:+4M",
+        "-t",
+        "15:ef00",
+        "-n",
+        "1:8M:+16M",
+        "-c",
+        "1:root",
+        &small.node,
+    ]);
+    let mut image = Vec::new();
+    File::open(&small.node).unwrap().read_to_end(&mut image).unwrap();
+    assert_eq!(image.len(), 32 << 20);
+    let large = Loop::new(96, sector);
+    let mut node = File::options().write(true).open(&large.node).unwrap();
+    node.write_all(&image).unwrap();
+    node.sync_all().unwrap();
+    large
+}
+
+/// What sgdisk thinks of the table.
+pub fn is_clean(device: &Loop) {
+    let report = run(&[SGDISK, "-v", &device.node]);
+    assert!(report.contains("No problems found"), "{report}");
 }

@@ -44,7 +44,7 @@ pub(super) fn write(
     let config_drive = config_drive
         .map(|bytes| disk::config_drive::suited(bytes, target.logical_sector_bytes(), settings.rebuild()))
         .transpose()
-        .map_err(|error| Error::Failed { message: hwm::chain(&error) })?;
+        .map_err(|error| Error::Deployment { message: hwm::chain(&error) })?;
     let layout = layout(cx, &settings.partitioning, wanted, config_drive.as_deref(), target)?;
     let maker = (wanted.ephemeral_mib > 0 && !wanted.preserve_ephemeral)
         .then(|| Maker::find(&cx.host, wanted.ephemeral_format.as_deref()))
@@ -183,7 +183,7 @@ fn write_config_drive(cx: &Context, target: &Target, partition: &Planned, bytes:
     format::write_partition(target, partition, bytes).map_err(|error| {
         let message = format!("writing the config drive to {device}: {}", hwm::chain(&error));
         cx.events.emit(EventKind::Failed { phase: Phase::ConfigDrive, message: message.clone() });
-        Error::Failed { message }
+        Error::Deployment { message }
     })?;
     cx.events.emit(EventKind::PhaseFinished {
         phase: Phase::ConfigDrive,
