@@ -15,13 +15,14 @@ use wire::{ImageInfo, Secret};
 use crate::generic::image::{self, Image};
 use crate::generic::partition::PartitionUuids;
 use crate::generic::{bootc, bootloader, deploy, root_disk};
-use crate::settings::Settings;
+use crate::settings::{RootVolumes, Settings};
 
 /// Settings, and the memory of what was written.
 #[derive(Default)]
 pub struct Deployment {
     settings: Mutex<Settings>,
     deployed: Mutex<Option<Deployed>>,
+    root_volumes: Mutex<RootVolumes>,
     node_source: Mutex<Option<NodeSource>>,
 }
 
@@ -105,12 +106,18 @@ impl Deployment {
 
     /// The settings as they are now.
     pub fn settings(&self) -> Settings {
-        lock(&self.settings).clone()
+        Settings { root_volumes: lock(&self.root_volumes).clone(), ..lock(&self.settings).clone() }
     }
 
     /// Changes settings: lookup overrides some of them. Work that runs keeps those it started with.
     pub fn configure(&self, change: impl FnOnce(&mut Settings)) {
         change(&mut lock(&self.settings));
+    }
+
+    /// Remembers, for this boot, which volumes RAID configuration made the root volume or excluded from it, in place of what was
+    /// remembered before. The root volume goes before root device hints. Source: data plane page, 2.2.
+    pub fn remember_root_volumes(&self, volumes: RootVolumes) {
+        *lock(&self.root_volumes) = volumes;
     }
 
     /// Lets a deployment ask for the node anew where it is told no root device hints: they may have been set since. Source:
@@ -231,6 +238,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_raid_configuration_said_outlives_a_change_of_the_settings() {
+        let deployment = Deployment::new(Settings::default());
+        let volumes = RootVolumes::from([("/dev/md0".to_owned(), true)]);
+        deployment.remember_root_volumes(volumes.clone());
+        deployment.configure(|settings| *settings = Settings::default());
+        assert_eq!(deployment.settings().root_volumes, volumes);
+    }
 
     #[test]
     fn the_node_is_asked_for_only_where_it_has_no_hints() {

@@ -27,7 +27,7 @@ pub use generic::partition::{PartitionImage, PartitionUuids};
 pub use generic::signature::ImageSignature;
 pub use generic::{Row, dmi, extra_hardware, numa_topology, pci_devices};
 use hwm::HardwareManager;
-pub use settings::{Containers, Credentials, IMAGE_KEYS, Partitioning, Settings, Signatures};
+pub use settings::{Containers, Credentials, IMAGE_KEYS, Partitioning, RootVolumes, Settings, Signatures};
 
 /// Every built-in manager, in the order in which equals are asked.
 pub fn builtin(deployment: &Arc<Deployment>) -> Vec<Box<dyn HardwareManager>> {

@@ -1,5 +1,6 @@
 //! What the agent's configuration says to hardware managers. Plain data; the agent fills it and changes it after lookup.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +9,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use disk::AllowList;
 use imaging::{Transport, TrustedKeys};
 use wire::Secret;
+
+/// What RAID configuration said of its volumes (`/dev/md0`): whether one is the root volume. A volume that it said nothing of
+/// is not among them. Source: data plane page, 2.2.
+pub type RootVolumes = BTreeMap<String, bool>;
 
 /// Settings of the built-in managers. The defaults are Ironic's.
 #[derive(Clone, Debug)]
@@ -26,6 +31,8 @@ pub struct Settings {
     pub disk_wait_attempts: u32,
     /// Time between two looks.
     pub disk_wait_delay: Duration,
+    /// What RAID configuration said in this boot. [`crate::Deployment`] fills it in; configuration knows nothing of it.
+    pub root_volumes: RootVolumes,
     /// The interface that the machine booted from, as the boot loader wrote it.
     pub boot_interface: Option<String>,
     /// The longest silence after which listening to switches ends.
@@ -178,6 +185,7 @@ impl Default for Settings {
             permitted_formats: ["raw", "gpt", "qcow2"].map(str::to_owned).into(),
             disk_wait_attempts: 10,
             disk_wait_delay: Duration::from_secs(3),
+            root_volumes: RootVolumes::new(),
             boot_interface: None,
             lldp_timeout: Duration::from_secs(30),
             collect_lldp: false,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
-use disk::{Contents, Device, Policy, Target, Verdict};
+use disk::{Contents, Device, HintVerdict, Policy, Target, Verdict};
 use events::Events;
 use hardware_managers::{Deployment, Settings};
 use hwm::Context;
@@ -20,6 +20,9 @@ pub struct ExplainArgs {
     /// Root device hints as JSON, for example '{"serial": "ABC"}'; none means the smallest disk of at least 4 GiB.
     #[arg(long, value_name = "JSON")]
     pub hints: Option<String>,
+    /// The node's skip_block_devices as JSON, for example '[{"vendor": "ATA"}, {"volume_name": "data"}]'.
+    #[arg(long, value_name = "JSON")]
+    pub skip: Option<String>,
     /// The only disks that may be written; the kernel parameter ferric-disks= by default.
     #[arg(long, value_name = "ALLOWED")]
     pub disks: Option<String>,
@@ -36,16 +39,15 @@ pub fn run(args: ExplainArgs) -> ExitCode {
 
 fn explain(args: &ExplainArgs) -> Result<(), Failed> {
     let host = Host::real();
-    let hints: Value = match &args.hints {
-        None => Value::Null,
-        Some(text) => serde_json::from_str(text).map_err(|error| {
-            Failed::usage(format!("--hints is not JSON ({error}): write '{{\"serial\": \"ABC\"}}'"))
-        })?,
-    };
+    let hints = given("--hints", args.hints.as_deref(), "'{\"serial\": \"ABC\"}'")?;
+    let skip = given("--skip", args.skip.as_deref(), "'[{\"vendor\": \"ATA\"}]'")?;
     let settings = Settings { allow: allow_list(&host, args.disks.as_deref())?, ..Settings::default() };
     let deployment = Deployment::new(settings);
-    let cx =
-        Context::new(host, Events::default()).with_node(json!({ "instance_info": { "root_device": hints } }));
+    let node = json!({
+        "instance_info": { "root_device": hints },
+        "properties": { "skip_block_devices": skip },
+    });
+    let cx = Context::new(host, Events::default()).with_node(node);
     let selection = deployment.select(&cx)?;
     let policy = deployment.policy(&cx);
     let candidates: Vec<Candidate<'_>> =
@@ -53,12 +55,19 @@ fn explain(args: &ExplainArgs) -> Result<(), Failed> {
     let chosen = selection.chosen.as_ref().map(|disk| disk.name.as_str());
     if args.json {
         let disks: Vec<Value> = candidates.iter().map(|c| c.to_json(chosen)).collect();
-        return print_json(
-            &json!({ "chosen": chosen, "in_ramdisk": policy.in_ramdisk, "disks": disks }),
-            false,
-        );
+        let paths = selection.paths.as_ref().map(|paths| &paths.devices);
+        let all =
+            json!({ "chosen": chosen, "paths": paths, "in_ramdisk": policy.in_ramdisk, "disks": disks });
+        return print_json(&all, false);
     }
     print_line(report(&candidates, chosen, &policy).trim_end())
+}
+
+/// JSON of an option; null without it.
+fn given(option: &str, text: Option<&str>, example: &str) -> Result<Value, Failed> {
+    let Some(text) = text else { return Ok(Value::Null) };
+    serde_json::from_str(text)
+        .map_err(|error| Failed::usage(format!("{option} is not JSON ({error}): write {example}")))
 }
 
 /// A disk, what the hints say of it, and what a look at it says.
@@ -91,12 +100,36 @@ impl<'a> Candidate<'a> {
             "disk": disk,
             "chosen": chosen == Some(disk.name.as_str()),
             "matched": self.verdict.matched,
+            "hints": self.verdict.hints.iter().map(hint_to_json).collect::<Vec<_>>(),
             "reasons": self.verdict.reasons,
             "writable": self.refusal.is_none(),
             "refusal": self.refusal,
             "would_destroy": self.contents().lines().collect::<Vec<_>>(),
         })
     }
+}
+
+fn hint_to_json(verdict: &HintVerdict) -> Value {
+    json!({
+        "hint": verdict.hint,
+        "wanted": verdict.wanted,
+        "found": verdict.found,
+        "matched": verdict.matched,
+    })
+}
+
+/// One line for each hint, in columns.
+fn hint_lines(hints: &[HintVerdict]) -> String {
+    let width = |text: fn(&HintVerdict) -> &str| {
+        hints.iter().map(|hint| text(hint).chars().count()).max().unwrap_or(0)
+    };
+    let (name, wanted) = (width(|hint| hint.hint), width(|hint| &hint.wanted));
+    let line = |hint: &HintVerdict| {
+        let mark = if hint.matched { "yes" } else { "no " };
+        let found = if hint.found.is_empty() { "nothing".into() } else { hint.found.join(" or ") };
+        format!("       {mark}  {:name$}  wanted: {:wanted$}  found: {found}\n", hint.hint, hint.wanted)
+    };
+    hints.iter().map(line).collect()
 }
 
 fn report(candidates: &[Candidate<'_>], chosen: Option<&str>, policy: &Policy) -> String {
@@ -109,12 +142,10 @@ fn report(candidates: &[Candidate<'_>], chosen: Option<&str>, policy: &Policy) -
         let serial = disk.serial.as_deref().map(|serial| format!(", serial {serial}")).unwrap_or_default();
         // Writing into a String does not fail.
         let _ = writeln!(text, "{mark} {}  {}  {known}{serial}", disk.name, human_bytes(disk.size));
-        let _ = writeln!(
-            text,
-            "     {}: {}",
-            standing(candidate, is_chosen),
-            candidate.verdict.reasons.join("; ")
-        );
+        let reasons = candidate.verdict.reasons.join("; ");
+        let separator = if reasons.is_empty() { "" } else { ": " };
+        let _ = writeln!(text, "     {}{separator}{reasons}", standing(candidate, is_chosen));
+        text.push_str(&hint_lines(&candidate.verdict.hints));
         match &candidate.refusal {
             None => _ = writeln!(text, "     may be written here"),
             Some(refusal) => _ = writeln!(text, "     may not be written here: {refusal}"),
@@ -151,7 +182,48 @@ mod tests {
 
     fn verdict(name: &str, matched: bool, reason: &str) -> Verdict {
         let disk = wire::Disk { name: name.into(), size: 8 << 30, ..wire::Disk::default() };
-        Verdict { disk, matched, reasons: vec![reason.into()] }
+        Verdict { disk, matched, hints: Vec::new(), reasons: vec![reason.into()] }
+    }
+
+    #[test]
+    fn every_hint_has_a_line_with_its_verdict() {
+        let hint = |hint, wanted: &str, found: &[&str], matched| HintVerdict {
+            hint,
+            wanted: wanted.into(),
+            found: found.iter().map(ToString::to_string).collect(),
+            matched,
+        };
+        let hints = [
+            hint("size", ">= 100", &["8 GiB"], false),
+            hint("serial", "ABC", &["ABC", "Foo_ABC"], true),
+            hint("wwn", "0x5", &[], false),
+        ];
+        let expected = "       no   size    wanted: >= 100  found: 8 GiB
+       yes  serial  wanted: ABC     found: ABC or Foo_ABC
+       no   wwn     wanted: 0x5     found: nothing
+";
+        assert_eq!(hint_lines(&hints), expected);
+        let verdict =
+            Verdict { hints: hints.to_vec(), ..verdict("/dev/sda", false, "is part of the array /dev/md0") };
+        let candidate = Candidate { verdict: &verdict, refusal: None, contents: Err("no".into()) };
+        let value = candidate.to_json(None);
+        assert_eq!(
+            value["hints"][0],
+            json!({"hint": "size", "wanted": ">= 100", "found": ["8 GiB"], "matched": false})
+        );
+        assert_eq!(value["reasons"], json!(["is part of the array /dev/md0"]));
+        let policy = Policy { allow: None, in_ramdisk: true };
+        let text = report(&[candidate], None, &policy);
+        assert!(text.contains(&format!("not suitable: is part of the array /dev/md0\n{expected}")), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_with_an_example() {
+        assert_eq!(given("--hints", None, "x").unwrap(), Value::Null);
+        let failed = given("--skip", Some("sda"), "'[...]'").unwrap_err();
+        assert!(
+            failed.message.starts_with("--skip is not JSON") && failed.message.ends_with("write '[...]'")
+        );
     }
 
     #[test]

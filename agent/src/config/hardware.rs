@@ -1,6 +1,6 @@
 //! What the configuration says to the hardware managers.
 
-use hardware_managers::{Containers, Credentials, Partitioning, Settings, Signatures};
+use hardware_managers::{Containers, Credentials, Partitioning, RootVolumes, Settings, Signatures};
 use imaging::Transport;
 
 use super::Config;
@@ -20,6 +20,7 @@ impl Config {
             disk_wait_attempts: (*self.disk_wait_attempts).max(1),
             disk_wait_delay: *self.disk_wait_delay,
             ignore_bootloader_failure: self.ignore_bootloader_failure.unwrap_or(false),
+            root_volumes: RootVolumes::new(),
             boot_interface: self.boot_interface.value.clone(),
             lldp_timeout: self.lldp_timeout.0,
             collect_lldp: *self.collect_lldp,

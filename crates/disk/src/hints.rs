@@ -20,13 +20,28 @@ pub struct Hints {
     hints: Vec<Hint>,
 }
 
-/// What one hint says about one disk.
+/// What one hint says about one disk. Its text says it in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HintVerdict {
-    /// Whether the disk satisfies it.
+    /// The hint: `serial`, `size`, ...
+    pub hint: &'static str,
+    /// What the operator wants, as he wrote it.
+    pub wanted: String,
+    /// What the disk has: several where it bears several names, none where it has none.
+    pub found: Vec<String>,
+    /// Whether the disk satisfies the hint.
     pub matched: bool,
-    /// The hint and what the disk has, in words.
-    pub reason: String,
+}
+
+impl fmt::Display for HintVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = match self.found.as_slice() {
+            [] => "nothing".to_owned(),
+            names => format!("`{}`", names.join("` or `")),
+        };
+        let verb = if self.matched { "satisfies" } else { "does not satisfy" };
+        write!(f, "{} {found} {verb} `{}`", self.hint, self.wanted)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +92,8 @@ enum Test {
     Rotational(bool),
     /// The value, lower case, against this text.
     Text(Compare, String),
-    Contains(String),
+    /// Every one of these is a part of the value.
+    Contains(Vec<String>),
     AnyOf(Vec<String>),
     /// What Ironic accepts and never matches.
     Never,
@@ -125,15 +141,6 @@ impl Hints {
         }
         let hints = object.iter().map(|(name, value)| Hint::parse(name, value)).collect::<Result<_, _>>()?;
         Ok(Self { hints })
-    }
-
-    /// Reads `properties.skip_block_devices`: a list of hints. Entries with a `volume_name` speak of arrays and are left out.
-    pub fn parse_skip_list(value: &Value) -> Result<Vec<Self>, Error> {
-        let list = value.as_array().ok_or_else(|| Error::Hint {
-            hint: value.to_string(),
-            reason: "skip_block_devices is no list".into(),
-        })?;
-        list.iter().filter(|entry| entry.get("volume_name").is_none()).map(Self::parse).collect()
     }
 
     /// Whether a disk satisfies every hint.
@@ -198,22 +205,23 @@ impl Hint {
                     && (if *to_included { size <= high } else { size < high })
             }
             Test::Rotational(wanted) => disk.rotational == *wanted,
-            Test::Text(compare @ (Compare::Equal | Compare::NotEqual), wanted) => {
-                self.any(disk, |value| compare.holds(value, wanted.as_str()))
+            Test::Text(Compare::Equal, wanted) => self.any_name(disk, |value| value == wanted),
+            Test::Text(Compare::NotEqual, wanted) => {
+                any(&self.values(disk), |value| value != wanted)
+                    && !any(&self.older_names(disk), |value| value == wanted)
             }
-            Test::Text(compare, wanted) => {
-                self.any(disk, |value| compare.holds(&percent_encode(value), &percent_encode(wanted)))
+            Test::Text(compare, wanted) => any(&self.values(disk), |value| {
+                compare.holds(&percent_encode(value), &percent_encode(wanted))
+            }),
+            Test::Contains(parts) => {
+                self.any_name(disk, |value| parts.iter().all(|part| value.contains(part.as_str())))
             }
-            Test::Contains(part) => self.any(disk, |value| value.contains(part.as_str())),
-            Test::AnyOf(choices) => self.any(disk, |value| choices.iter().any(|choice| choice == value)),
+            Test::AnyOf(choices) => self.any_name(disk, |value| choices.iter().any(|choice| choice == value)),
         }
     }
 
-    fn any(&self, disk: &Disk, test: impl Fn(&str) -> bool) -> bool {
-        self.values(disk)
-            .iter()
-            .map(|value| value.trim().to_lowercase())
-            .any(|value| !value.is_empty() && test(&value))
+    fn any_name(&self, disk: &Disk, test: impl Fn(&str) -> bool) -> bool {
+        any(&self.values(disk), &test) || any(&self.older_names(disk), &test)
     }
 
     /// The disk's names for this attribute. A missing single value is the text `none`; a missing list is empty.
@@ -231,26 +239,30 @@ impl Hint {
             Key::WwnVendorExtension => single(&disk.wwn_vendor_extension),
             Key::Serial => serial_numbers(disk),
             Key::Wwn => world_wide_names(disk),
-            Key::ByPath => {
-                let mut values = single(&disk.by_path);
-                if let Some(path) = &disk.by_path {
-                    values.extend(bus_path::aliases(path, disk.tran.as_deref()));
-                }
-                values
-            }
+            Key::ByPath => single(&disk.by_path),
+        }
+    }
+
+    /// Other names of the same value. They may be asked for, but a disk does not differ from its own name for having them.
+    fn older_names(&self, disk: &Disk) -> Vec<String> {
+        match (self.key, &disk.by_path) {
+            (Key::ByPath, Some(path)) => bus_path::aliases(path, disk.tran.as_deref()),
+            _ => Vec::new(),
         }
     }
 
     fn explain(&self, disk: &Disk) -> HintVerdict {
-        let matched = self.matches(disk);
         let found = match self.key {
-            Key::Size => gib_text(disk.size),
-            _ => self.values(disk).join(" or "),
+            Key::Size => vec![gib_text(disk.size)],
+            _ => self.values(disk),
         };
-        let found = if found.is_empty() { "nothing".to_owned() } else { format!("`{found}`") };
-        let verb = if matched { "satisfies" } else { "does not satisfy" };
-        HintVerdict { matched, reason: format!("{} {found} {verb} `{}`", self.name(), self.text) }
+        HintVerdict { hint: self.name(), wanted: self.text.clone(), found, matched: self.matches(disk) }
     }
+}
+
+/// Whether one of the values passes, compared in small letters. Empty ones never do.
+fn any(values: &[String], test: impl Fn(&str) -> bool) -> bool {
+    values.iter().map(|value| value.trim().to_lowercase()).any(|value| !value.is_empty() && test(&value))
 }
 
 /// The serial numbers that udev knows a disk by: its own, the identifier of its unit, the long form with the model.
@@ -365,8 +377,8 @@ fn parse_text(text: &str) -> Result<Test, String> {
         "" => Err("has no value".to_owned()),
         text => Ok(text.to_owned()),
     };
-    if let Some(rest) = text.strip_prefix("<in>") {
-        return Ok(Test::Contains(value(rest)?));
+    if text.starts_with("<in>") {
+        return Ok(Test::Contains(text.split("<in>").skip(1).map(value).collect::<Result<_, _>>()?));
     }
     if text.starts_with("<or>") {
         return Ok(Test::AnyOf(text.split("<or>").skip(1).map(value).collect::<Result<_, _>>()?));
@@ -486,6 +498,10 @@ mod tests {
             (json!({"name": "<or> /dev/sda <or> /dev/nvme0n1"}), "AB"),
             (json!({"by_path": "/dev/disk/by-path/pci-0000:00:1f.2-ata-2.0"}), "A"),
             (json!({"by_path": "/dev/disk/by-path/pci-0000:00:1f.2-ata-2"}), "A"),
+            (json!({"by_path": "s!= /dev/disk/by-path/pci-0000:00:1f.2-ata-2"}), "B"),
+            (json!({"by_path": "s!= /dev/disk/by-path/pci-0000:00:1f.2-ata-2.0"}), "B"),
+            (json!({"model": "<in> bar <in> foo"}), "A"),
+            (json!({"model": "<in> bar <in> x"}), ""),
             (json!({"name": "/dev/sda", "rotational": false}), ""),
             (json!("{\"name\": \"/dev/sda\"}"), "A"),
         ] {
@@ -542,16 +558,6 @@ mod tests {
         assert!(
             Hints::parse(&json!({"serial": "36000c2900102030405060708090a0b0c"})).unwrap().matches(&disk)
         );
-    }
-
-    #[test]
-    fn skip_lists_leave_volumes_to_whoever_knows_arrays() {
-        let list = json!([{"name": "/dev/sda"}, {"volume_name": "large"}, {"vendor": "none"}]);
-        let skip = Hints::parse_skip_list(&list).unwrap();
-        assert_eq!(skip.len(), 2);
-        assert!(skip[0].matches(&a()) && skip[1].matches(&b()));
-        assert!(Hints::parse_skip_list(&json!({})).is_err());
-        assert!(Hints::parse_skip_list(&json!([{}])).is_err());
     }
 
     #[test]

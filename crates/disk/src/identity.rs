@@ -2,6 +2,8 @@
 
 use sys::Host;
 
+use crate::list::behind;
+
 /// The identifiers, as far as the disk has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -15,14 +17,8 @@ pub(crate) struct Identity {
 impl Identity {
     /// Reads the identifiers of a device below `/sys/block`.
     pub(crate) fn read(host: &Host, name: &str) -> Self {
-        if name.starts_with("dm-") {
-            // A multipath device is the disk its paths lead to.
-            let paths = host.names(format!("/sys/block/{name}/slaves")).unwrap_or_default();
-            return match paths.iter().find(|path| !path.starts_with("dm-")) {
-                Some(path) => Self::read(host, path),
-                None => Self::default(),
-            };
-        }
+        // A multipath device is the disk its paths lead to.
+        let name = &behind(host, name);
         let attribute = |path: &str| host.attribute(format!("/sys/block/{name}/{path}"));
         let page = |path: &str| std::fs::read(host.path(format!("/sys/block/{name}/device/{path}"))).ok();
 

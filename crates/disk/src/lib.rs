@@ -1,7 +1,8 @@
 //! Disks: which there are, which one is meant, whether it may be destroyed, and what its partition table says.
 //!
-//! - [`list`] reads the disks from sysfs; [`AllowList`], [`Hints`] and [`select`] narrow them down, each verdict with its
-//!   reason. Nothing of this opens a device.
+//! - [`list`] reads the disks from sysfs; [`AllowList`], [`Hints`], [`SkipList`], what the [`Situation`] is (arrays, several
+//!   paths to one disk) and [`select`] narrow them down, each verdict with its reason. Nothing of this opens a device, but
+//!   where the skip list names arrays.
 //! - [`Policy`] and [`Target`] are the gate: **every destructive function of Ferric takes a [`Target`]**, and only
 //!   [`Target::claim`] makes one, after the safety checks that stand inside it.
 //! - [`layout`] says where the partitions of a partition image go, [`format`] makes swap space and EFI system partitions.
@@ -13,6 +14,7 @@
 //! Streaming an image onto a disk is `imaging`; boot entries are `boot`.
 
 mod allow;
+mod arrays;
 mod bus_path;
 pub mod config_drive;
 mod contents;
@@ -27,10 +29,13 @@ mod identity;
 pub mod iso;
 pub mod layout;
 mod list;
+mod multipath;
 mod nodes;
 mod policy;
 pub mod probe;
 mod select;
+mod situation;
+mod skip;
 mod source;
 pub mod table;
 mod target;
@@ -42,9 +47,12 @@ pub use error::Error;
 pub use files::Files;
 pub use hints::{HintVerdict, Hints};
 pub use list::{describe, list, partition_path};
+pub use multipath::{Paths, paths};
 pub use nodes::{Patience, show_partitions};
 pub use policy::Policy;
-pub use select::{DEFAULT_MINIMUM_BYTES, Selection, Verdict, select};
+pub use select::{DEFAULT_MINIMUM_BYTES, Rules, Selection, Verdict, select};
+pub use situation::{Situation, kept};
+pub use skip::SkipList;
 pub use source::{Device, Region, Source};
 pub use table::{GptFix, fix_gpt};
 pub use target::{Refusal, Target};

@@ -45,6 +45,16 @@ pub(crate) fn kernel_name(device: &str) -> String {
     device.strip_prefix("/dev/").unwrap_or(device).replace('/', "!")
 }
 
+/// The disk that a partition lies on, and a disk itself, by their names in sysfs: `nvme0n1` for `nvme0n1p2`, told by the
+/// kernel and not by the name.
+pub(crate) fn parent_of(host: &Host, name: &str) -> String {
+    let is_disk = host.path(format!("/sys/block/{name}")).exists();
+    let disks = if is_disk { Vec::new() } else { host.names("/sys/block").unwrap_or_default() };
+    let parent =
+        disks.into_iter().find(|disk| host.path(format!("/sys/block/{disk}/{name}/partition")).exists());
+    parent.unwrap_or_else(|| name.to_owned())
+}
+
 /// What kind of disk a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -90,6 +100,15 @@ fn is_path_of_multipath(host: &Host, name: &str) -> bool {
     holders.iter().any(|holder| Kind::of(host, holder) == Some(Kind::Multipath))
 }
 
+/// What a multipath device is made of: one of its paths. Anything else stands for itself.
+pub(crate) fn behind(host: &Host, name: &str) -> String {
+    let paths = match name.starts_with("dm-") {
+        true => host.names(format!("/sys/block/{name}/slaves")).unwrap_or_default(),
+        false => Vec::new(),
+    };
+    paths.into_iter().find(|path| !path.starts_with("dm-")).unwrap_or_else(|| name.to_owned())
+}
+
 /// What sysfs says of a block device, by its name there. No judgement whether it is a disk.
 pub fn describe(host: &Host, name: &str) -> Disk {
     let attribute = |path: &str| host.attribute(format!("/sys/block/{name}/{path}"));
@@ -97,14 +116,16 @@ pub fn describe(host: &Host, name: &str) -> Disk {
     let sectors: u64 = host.number(format!("/sys/block/{name}/size")).unwrap_or(0);
     let hctl = host.names(format!("/sys/block/{name}/device/scsi_device")).unwrap_or_default();
     let identity = Identity::read(host, name);
+    let hardware = behind(host, name);
+    let of_hardware = |path: &str| host.attribute(format!("/sys/block/{hardware}/device/{path}"));
     Disk {
         name: format!("/dev/{}", name.replace('!', "/")),
-        model: attribute("device/model"),
+        model: of_hardware("model"),
         size: sectors.saturating_mul(512), // sysfs counts in 512 bytes whatever the sector size is
         rotational: attribute("queue/rotational").is_some_and(|value| value != "0"),
         wwn: identity.wwn,
         serial: identity.serial,
-        vendor: attribute("device/vendor"),
+        vendor: of_hardware("vendor"),
         wwn_with_extension: identity.wwn_with_extension,
         wwn_vendor_extension: identity.wwn_vendor_extension,
         hctl: hctl.into_iter().next(),
@@ -153,5 +174,25 @@ mod tests {
         assert_eq!(partition_path("/dev/nvme0n1", 2), "/dev/nvme0n1p2");
         assert_eq!(partition_path("/dev/md0", 1), "/dev/md0p1");
         assert_eq!(partition_path("/dev/mapper/mpatha", 3), "/dev/mapper/mpatha3");
+    }
+
+    #[test]
+    fn the_disk_of_a_partition_is_told_by_the_kernel() {
+        let root = tempfile::tempdir().unwrap();
+        for file in ["sda/size", "nvme0n1/nvme0n1p2/partition", "cciss!c0d0/cciss!c0d0p1/partition"] {
+            let path = root.path().join("sys/block").join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "2").unwrap();
+        }
+        let host = sys::fake::host(root.path());
+        for (name, disk) in [
+            ("sda", "sda"),
+            ("nvme0n1", "nvme0n1"),
+            ("nvme0n1p2", "nvme0n1"),
+            ("cciss!c0d0p1", "cciss!c0d0"),
+            ("vdz", "vdz"),
+        ] {
+            assert_eq!(parent_of(&host, name), disk);
+        }
     }
 }

@@ -5,20 +5,35 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use disk::{Hints, Selection};
+use disk::{Hints, Rules, Selection, Situation, SkipList};
+use events::EventKind;
 use hwm::{Context, Error};
 use serde_json::{Value, json};
 use wire::Disk;
 
 use crate::settings::Settings;
 
-/// Judges every disk by the node's hints.
+/// Judges every disk by the node's hints, its skip list, and what RAID configuration said in this boot. Reads only.
 pub(crate) fn select(cx: &Context, settings: &Settings) -> Result<Selection, Error> {
-    let not_found = |error: disk::Error| Error::DeviceNotFound { message: hwm::chain(&error) };
+    let not_found = |error: disk::Error| Error::DeviceNotFound {
+        message: format!("the root device hints can not be used: {}", shortened(&hwm::chain(&error))),
+    };
     let hints = hints(cx).map(Hints::parse).transpose().map_err(not_found)?;
-    let disks =
-        disk::list(&cx.host, settings.allow.as_ref()).map_err(|e| Error::other("listing disks", e))?;
-    Ok(disk::select(&disks, hints.as_ref(), settings.allow.as_ref(), &skip_list(cx)?))
+    let skip = skip_list(cx)?;
+    let disks = list(cx, settings)?;
+    let situation = Situation::look(&cx.host, &disks, &skip, &settings.root_volumes);
+    let root_volume = settings.root_volumes.iter().find(|(_, is_root)| **is_root);
+    let root_volume = root_volume.map(|(volume, _)| volume.as_str());
+    if let (Some(volume), true) = (root_volume, hints.is_some()) {
+        tracing::warn!(volume, "the root volume of the RAID configuration goes before the root device hints");
+    }
+    let rules = Rules {
+        hints: hints.as_ref(),
+        allow: settings.allow.as_ref(),
+        situation: Some(&situation),
+        root_volume,
+    };
+    Ok(disk::select(&disks, &rules))
 }
 
 /// Every disk there is now.
@@ -74,13 +89,11 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// `properties.skip_block_devices`: disks that nobody may choose or erase.
-pub(crate) fn skip_list(cx: &Context) -> Result<Vec<Hints>, Error> {
-    match cx.node_field("/properties/skip_block_devices") {
-        None => Ok(Vec::new()),
-        Some(value) => Hints::parse_skip_list(value).map_err(|error| Error::InvalidParameters {
-            message: format!("properties.skip_block_devices: {}", hwm::chain(&error)),
-        }),
-    }
+pub(crate) fn skip_list(cx: &Context) -> Result<SkipList, Error> {
+    let value = cx.node_field("/properties/skip_block_devices").unwrap_or(&Value::Null);
+    SkipList::parse(value).map_err(|error| Error::InvalidParameters {
+        message: format!("properties.skip_block_devices: {}", shortened(&hwm::chain(&error))),
+    })
 }
 
 /// The disk that [`select`] chooses, asked again until there is one or patience ends.
@@ -88,16 +101,18 @@ pub(crate) fn wait(cx: &Context, settings: &Settings) -> Result<Disk, Error> {
     let mut attempt = 1;
     loop {
         let selection = select(cx, settings)?;
-        let reasons = selection.to_string();
-        if let Some(disk) = selection.chosen {
-            return Ok(disk);
+        if let Some(disk) = &selection.chosen {
+            warn_of_single_path(cx, &selection, disk);
+            return Ok(disk.clone());
         }
         if attempt >= settings.disk_wait_attempts || cx.is_cancelled() {
             let hints = match hints(cx) {
-                Some(hints) => format!("no disk satisfies the root device hints {hints}"),
+                Some(hints) => {
+                    format!("no disk satisfies the root device hints {}", shortened(&hints.to_string()))
+                }
                 None => "no disk of at least 4 GiB was found, and there are no root device hints".into(),
             };
-            return Err(Error::DeviceNotFound { message: format!("{hints}: {}", one_line(&reasons)) });
+            return Err(Error::DeviceNotFound { message: format!("{hints}: {}", selection.summary()) });
         }
         tracing::info!(attempt, attempts = settings.disk_wait_attempts, "waiting for a disk to deploy to");
         attempt += 1;
@@ -107,8 +122,7 @@ pub(crate) fn wait(cx: &Context, settings: &Settings) -> Result<Disk, Error> {
 
 /// The disk with exactly this device path.
 pub(crate) fn by_device(cx: &Context, settings: &Settings, device: &Path) -> Result<Disk, Error> {
-    let disks =
-        disk::list(&cx.host, settings.allow.as_ref()).map_err(|e| Error::other("listing disks", e))?;
+    let disks = list(cx, settings)?;
     let names: Vec<String> = disks.iter().map(|disk| disk.name.clone()).collect();
     let wanted = resolve(cx, device);
     disks.into_iter().find(|disk| Path::new(&disk.name) == wanted).ok_or_else(|| Error::DeviceNotFound {
@@ -126,8 +140,31 @@ fn resolve(cx: &Context, device: &Path) -> std::path::PathBuf {
     resolved.filter(|path| path.starts_with("/dev")).unwrap_or_else(|| device.to_owned())
 }
 
-fn one_line(text: &str) -> String {
-    text.lines().collect::<Vec<_>>().join("; ")
+/// Says that a disk with several paths is about to be written through one of them.
+fn warn_of_single_path(cx: &Context, selection: &Selection, disk: &Disk) {
+    let Some(paths) = &selection.paths else { return };
+    let message = format!(
+        "{} are paths to the same disk ({}), and no multipath device stands for them: only {} is used. If that path fails, \
+         so does the deployment; a ramdisk with multipathd uses all of them",
+        paths.devices.join(", "),
+        paths.identity,
+        disk.name
+    );
+    tracing::warn!(
+        device = disk.name,
+        paths = paths.devices.join(" "),
+        "a disk with several paths is used through one"
+    );
+    cx.events.emit(EventKind::Notice { message });
+}
+
+/// What others wrote, at a length that fits an error.
+fn shortened(text: &str) -> String {
+    const LIMIT: usize = 600;
+    match text.char_indices().nth(LIMIT) {
+        Some((at, _)) => format!("{} [...]", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }
 
 /// Sleeps in short naps, so that a cancelled command ends soon.
@@ -200,6 +237,71 @@ mod tests {
         }
         let wrong = chosen(json!({"properties": {"root_device": {"colour": "red"}}})).unwrap_err();
         assert!(matches!(wrong, Error::DeviceNotFound { .. }));
+        let long = json!({"properties": {"root_device": {"serial": "x".repeat(100_000)}}});
+        let length = chosen(long).unwrap_err().to_string().len();
+        assert!(length < 5000, "{length}");
+    }
+
+    #[test]
+    fn no_disk_of_four_gib_without_hints_is_not_found() {
+        let fixture = Fixture::new().disk("sda", (4 << 30) - 512);
+        let cx = Context::new(fixture.host(), events::Events::default());
+        let error = wait(&cx, &quick()).unwrap_err();
+        assert!(matches!(error, Error::DeviceNotFound { .. }), "{error:?}");
+        assert!(error.to_string().contains("is less than 4 GiB"), "{error}");
+    }
+
+    #[test]
+    fn the_root_volume_of_the_raid_configuration_beats_hints_and_others_are_left_out() {
+        let fixture = Fixture::new().disk("sda", 20 << 30).disk("sdb", 30 << 30).disk("md0", 10 << 30);
+        let fixture =
+            fixture.file("/sys/block/md0/md/level", "raid1\n").directory("/sys/block/md0/slaves/sda");
+        let node = json!({"properties": {"root_device": {"name": "/dev/sdb"}}});
+        let cx = Context::new(fixture.host(), events::Events::default());
+        let with = |is_root| Settings { root_volumes: [("/dev/md0".to_owned(), is_root)].into(), ..quick() };
+        assert_eq!(wait(&cx.with_node(node), &with(true)).unwrap().name, "/dev/md0");
+        assert_eq!(wait(&cx, &quick()).unwrap().name, "/dev/md0", "the smallest");
+        assert_eq!(
+            wait(&cx, &with(false)).unwrap().name,
+            "/dev/sdb",
+            "neither the array nor what it lies on"
+        );
+    }
+
+    #[test]
+    fn several_paths_to_the_chosen_disk_are_told() {
+        let fixture = Fixture::new().disk("sda", 20 << 30).disk("sdb", 20 << 30);
+        let fixture = fixture
+            .file("/sys/block/sda/device/wwid", "naa.5000c50011223344\n")
+            .file("/sys/block/sdb/device/wwid", "naa.5000c50011223344\n");
+        let cx = Context::new(fixture.host(), events::Events::default());
+        assert_eq!(wait(&cx, &quick()).unwrap().name, "/dev/sda");
+        let told = cx.events.after(0, 10).events.into_iter().find_map(|event| match event.kind {
+            EventKind::Notice { message } => Some(message),
+            _ => None,
+        });
+        let told = told.unwrap();
+        for part in ["/dev/sda, /dev/sdb are paths", "WWN 0x5000c50011223344", "multipathd"] {
+            assert!(told.contains(part), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_comes_late_is_waited_for() {
+        let fixture = Fixture::new().disk("sda", 1 << 30);
+        let cx = Context::new(fixture.host(), events::Events::default());
+        let size = fixture.host().path("/sys/block/sda/size");
+        let writer = std::thread::spawn(move || {
+            sleep(Duration::from_millis(300));
+            std::fs::write(size, "20971520\n").unwrap();
+        });
+        let patient = Settings {
+            disk_wait_attempts: 300,
+            disk_wait_delay: Duration::from_millis(100),
+            ..Settings::default()
+        };
+        assert_eq!(wait(&cx, &patient).unwrap().name, "/dev/sda");
+        writer.join().unwrap();
     }
 
     #[test]

@@ -45,11 +45,19 @@ pub(super) fn collect(
         tracing::warn!("there is no disk to erase");
     }
     let policy = Policy::detect(&cx.host, settings.allow.clone());
+    let several = disk::paths(&cx.host, &disks);
+    let kept = disk::kept(&cx.host, &disks, &skip, &several);
     let mut candidates = Candidates::default();
     for disk in &disks {
-        let verdict = match skip.iter().find(|hints| hints.matches(disk)) {
-            Some(hints) => Verdict::Kept(format!("properties.skip_block_devices says so ({hints})")),
-            None => judge(cx, disk, &policy, options, read_only)?,
+        let first_path = several.iter().find(|paths| paths.devices.contains(&disk.name));
+        let first_path =
+            first_path.and_then(|paths| paths.devices.first()).filter(|first| **first != disk.name);
+        let verdict = if let Some(reason) = kept.get(&disk.name) {
+            Verdict::Kept(format!("properties.skip_block_devices says so: it {reason}"))
+        } else if let Some(first) = first_path {
+            Verdict::PassedOver(format!("it is another path to the same disk as {first}"))
+        } else {
+            judge(cx, disk, &policy, options, read_only)?
         };
         let reason = match verdict {
             Verdict::Erase(target) => {

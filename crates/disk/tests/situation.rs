@@ -1,0 +1,164 @@
+//! What speaks against a disk: arrays, several paths, the skip list; on a fixture tree.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // test code: a panic is a failed test
+
+mod tree;
+
+use std::collections::BTreeMap;
+
+use disk::{Paths, Rules, Situation, SkipList, list, paths, select};
+use serde_json::{Value, json};
+use tree::{Tree, page};
+
+const NAA: [u8; 12] = [1, 3, 0, 8, 0x60, 0, 0xc2, 0x90, 1, 2, 3, 4];
+
+fn look(tree: &Tree, skip: Value, root_volumes: &[(&str, bool)]) -> Situation {
+    let host = tree.host();
+    let disks = list(&host, None).unwrap();
+    let volumes: BTreeMap<String, bool> =
+        root_volumes.iter().map(|(name, root)| ((*name).into(), *root)).collect();
+    Situation::look(&host, &disks, &SkipList::parse(&skip).unwrap(), &volumes)
+}
+
+/// Arrays md0 on sda1 and sdb, md1 on sdc; LVM on sdd; sde is free. sdf is part of a container, which is no disk.
+fn raided() -> Tree {
+    let tree = Tree::new();
+    let holders: [(&str, &[(&str, &str)]); 9] = [
+        ("md0", &[("md/level", "raid1"), ("slaves/sda1/x", ""), ("slaves/sdb/x", "")]),
+        ("md1", &[("md/level", "raid0"), ("slaves/sdc/x", "")]),
+        ("md127", &[("md/level", "container"), ("slaves/sdf/x", "")]),
+        ("sda", &[("sda1/partition", "1"), ("sda1/holders/md0/x", "")]),
+        ("sdb", &[("holders/md0/x", "")]),
+        ("sdc", &[("holders/md1/x", "")]),
+        ("sdd", &[("holders/dm-3/x", "")]),
+        ("sde", &[]),
+        ("sdf", &[("holders/md127/x", "")]),
+    ];
+    for (name, files) in holders {
+        tree.block("virtual", name, files);
+    }
+    tree
+}
+
+fn ruled_out(situation: &Situation) -> Vec<&str> {
+    situation.ruled_out.keys().map(String::as_str).collect()
+}
+
+#[test]
+fn an_array_stands_for_the_disks_it_lies_on() {
+    let tree = raided();
+    let situation = look(&tree, json!(null), &[]);
+    assert_eq!(ruled_out(&situation), ["/dev/sda", "/dev/sdb", "/dev/sdc"]);
+    assert_eq!(situation.ruled_out["/dev/sda"], "is part of the array /dev/md0");
+    // The array is larger than its members here, and taken all the same.
+    for name in ["md0", "md1", "sdd", "sde", "sdf"] {
+        tree.put(&format!("sys/block/{name}/size"), "41943040\n");
+    }
+    let disks = list(&tree.host(), None).unwrap();
+    let chosen = select(&disks, &Rules { situation: Some(&situation), ..Rules::default() }).chosen.unwrap();
+    assert_eq!(chosen.name, "/dev/md0");
+}
+
+#[test]
+fn an_array_that_is_not_to_be_the_root_volume_is_ruled_out_with_its_disks() {
+    let tree = raided();
+    let situation = look(&tree, json!(null), &[("/dev/md0", false), ("/dev/md1", true)]);
+    assert_eq!(ruled_out(&situation), ["/dev/md0", "/dev/sda", "/dev/sdb", "/dev/sdc"]);
+    assert!(situation.ruled_out["/dev/md0"].contains("configured not to be the root volume"));
+    assert!(situation.ruled_out["/dev/sda"].contains("/dev/md0 is configured not to be"));
+}
+
+/// A member of the array `name`, in metadata of version 1.2.
+fn member(name: &str) -> Vec<u8> {
+    let mut image = vec![0; 1 << 20];
+    image[4096..4101].copy_from_slice(&[0xfc, 0x4e, 0x2b, 0xa9, 1]);
+    image[4096 + 32..4096 + 32 + name.len()].copy_from_slice(name.as_bytes());
+    image
+}
+
+#[test]
+fn arrays_of_the_skip_list_are_kept_with_their_disks_running_or_not() {
+    let tree = raided();
+    tree.put("dev/sda1", member("node-1:large"));
+    tree.put("dev/sda", vec![0; 4096]);
+    tree.put("dev/sdb", member("node-1:large"));
+    tree.put("dev/sdc", member("small"));
+    tree.put("dev/sde", member("node-1:large"));
+    let skip = json!([{"volume_name": "large"}, {"volume_name": "node-1"}]);
+    let situation = look(&tree, skip, &[]);
+    assert_eq!(ruled_out(&situation), ["/dev/md0", "/dev/sda", "/dev/sdb", "/dev/sdc", "/dev/sde"]);
+    assert_eq!(situation.ruled_out["/dev/md0"], "holds the array `large`, which is to be skipped");
+    assert_eq!(situation.ruled_out["/dev/sde"], "holds the array `large`, which is to be skipped");
+    assert_eq!(situation.ruled_out["/dev/sdc"], "is part of the array /dev/md1", "for that reason alone");
+}
+
+/// Three paths to one disk of 10 GiB, sda to sdc, and another disk, sdd.
+fn multipath() -> Tree {
+    let tree = Tree::new();
+    tree.device("pci0000:00/0000:00:01.0", "pci");
+    for (host, name) in ["sda", "sdb", "sdc", "sdd"].into_iter().enumerate() {
+        let device = tree.scsi("pci0000:00/0000:00:01.0", &format!("{host}:0:0:0"), name);
+        let mut naa = NAA.to_vec();
+        if name == "sdd" {
+            naa[11] = 5;
+        }
+        tree.put(&format!("sys/devices/{device}/vpd_pg83"), page(0x83, &naa));
+        tree.put(&format!("sys/devices/{device}/vendor"), "NETAPP  \n");
+    }
+    tree
+}
+
+#[test]
+fn paths_to_one_disk_are_told_by_its_name_and_the_best_comes_first() {
+    let tree = multipath();
+    let found = |tree: &Tree| paths(&tree.host(), &list(&tree.host(), None).unwrap());
+    let expected = |devices: [&str; 3]| {
+        [Paths {
+            identity: "WWN 0x6000c29001020304".into(),
+            devices: devices.map(|name| format!("/dev/{name}")).into(),
+        }]
+    };
+    assert_eq!(found(&tree), expected(["sda", "sdb", "sdc"]));
+    tree.put("sys/block/sda/device/access_state", "standby\n");
+    tree.put("sys/block/sdb/device/access_state", "active/non-optimized\n");
+    tree.put("sys/block/sdc/device/access_state", "active/optimized\n");
+    assert_eq!(found(&tree), expected(["sdc", "sdb", "sda"]));
+    tree.put("sys/block/sdc/device/state", "offline\n");
+    assert_eq!(found(&tree), expected(["sdb", "sda", "sdc"]));
+    tree.put("sys/block/sdb/size", "20971528\n");
+    assert_eq!(found(&tree)[0].devices, ["/dev/sda", "/dev/sdc"], "another size is another disk");
+    // Virtual disks often have no name at all, or share one serial number.
+    let plain = Tree::new();
+    for name in ["vda", "vdb"] {
+        plain.block("virtual", name, &[("serial", "0123456789")]);
+    }
+    assert_eq!(found(&plain), []);
+}
+
+#[test]
+fn what_is_skipped_through_one_path_is_skipped_through_all() {
+    let tree = multipath();
+    let situation = look(&tree, json!([{"hctl": "1:0:0:0"}]), &[]);
+    assert_eq!(ruled_out(&situation), ["/dev/sda", "/dev/sdb", "/dev/sdc"]);
+    let other = &situation.ruled_out["/dev/sda"];
+    assert_eq!(other, "is another path to the same disk as /dev/sdb, which is to be skipped");
+}
+
+#[test]
+fn paths_that_the_kernel_has_put_together_are_one_device() {
+    let tree = multipath();
+    let slaves =
+        [("dm/uuid", "mpath-36000c290"), ("slaves/sda/x", ""), ("slaves/sdb/x", ""), ("slaves/sdc/x", "")];
+    tree.block("virtual", "dm-0", &slaves);
+    tree.block("virtual", "dm-1", &[("dm/uuid", "part1-mpath-36000c290")]);
+    tree.block("virtual", "dm-2", &[("dm/uuid", "CRYPT-LUKS2-abc")]);
+    for path in ["sda", "sdb", "sdc"] {
+        tree.put(&format!("sys/block/{path}/holders/dm-0/x"), "");
+    }
+    let disks = list(&tree.host(), None).unwrap();
+    let names: Vec<&str> = disks.iter().map(|disk| disk.name.as_str()).collect();
+    assert_eq!(names, ["/dev/dm-0", "/dev/sdd"]);
+    assert_eq!(disks[0].wwn.as_deref(), Some("0x6000c29001020304"));
+    assert_eq!(disks[0].vendor.as_deref(), Some("NETAPP"), "hints for the disk work for the device");
+    assert_eq!(look(&tree, json!(null), &[]), Situation::default());
+}
