@@ -1,6 +1,6 @@
 # What one does with this repository. Each target is a script in scripts/, which says more.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-ironic test-ironic-compare bench-agent lint clean
+.PHONY: help setup build demo test test-oracles test-ironic test-ironic-compare fuzz bench-agent lint clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
@@ -22,6 +22,12 @@ test: ## every test: units, loop devices, virtual machines
 	@scripts/setup.sh
 	@scripts/build.sh
 	@scripts/test.sh
+
+test-oracles: ## qemu-img, imago, qcow2-rs, sfdisk, sgdisk and blkid on the same bytes
+	@scripts/test-oracles.sh
+
+fuzz: ## fuzz the readers of outside data; MINUTES=30 TARGETS="qcow2 gpt" SANITIZER=address
+	@MINUTES="$(MINUTES)" TARGETS="$(TARGETS)" SANITIZER="$(SANITIZER)" scripts/fuzz.sh
 
 test-ironic: ## a real Ironic drives the agent; IRONIC=39.0.0 SCENARIOS="inspect rescue" AGENT=ipa narrow it down
 	@IRONIC="$(IRONIC)" SCENARIOS="$(SCENARIOS)" AGENT="$(AGENT)" scripts/test-ironic.sh
