@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::io::{Seek, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use events::Events;
 use imaging::{
-    Cancel, Error, ExpectedDigest, Format, ImageRequest, MemorySink, OciReference, Proxies, Transport, Written,
+    Cancel, Checks, Error, ExpectedDigest, Format, ImageRequest, MemorySink, Proxies, Transport, Written,
 };
 use md5::{Digest, Md5};
 
@@ -18,6 +19,9 @@ const DISK: usize = 4 << 20;
 const FILL: u8 = 0xa5;
 /// Each end of the disk that is held back until the image is verified.
 const END: usize = 1 << 20;
+/// The formats that a conductor can permit.
+const FORMATS: [&str; 4] = ["raw", "gpt", "qcow2", "iso"];
+
 /// What an end looks like before the commit. Compared as a whole: a fuzzer counts every comparison of a byte.
 static ZEROES: [u8; END] = [0; END];
 /// What the disk looks like before.
@@ -38,6 +42,11 @@ pub(crate) fn qcow2(data: &[u8]) {
 /// A raw image, compressed or not.
 pub(crate) fn compressed(data: &[u8]) {
     drop(from_file(data, Format::Raw));
+}
+
+/// An image of which nothing is said: what it is, is told by its first bytes.
+pub(crate) fn undeclared(data: &[u8]) {
+    drop(from_file(data, Format::Detect));
 }
 
 /// What became of a disk: its contents and how many of its bytes the image covers.
@@ -93,6 +102,18 @@ fn write(published: &[u8], format: Format, port: u16) -> Outcome {
 }
 
 fn write_from(url: String, published: &[u8], format: Format, proxies: Proxies) -> Outcome {
+    let sink = MemorySink::new(DISK, FILL);
+    let result = write_onto(&sink, url, published, format, proxies);
+    judge(&sink, result)
+}
+
+fn write_onto(
+    sink: &MemorySink,
+    url: String,
+    published: &[u8],
+    format: Format,
+    proxies: Proxies,
+) -> Result<Written, Error> {
     let digest = match ExpectedDigest::from_parts("md5", &hex::encode(Md5::digest(published))) {
         Ok(digest) => digest,
         Err(error) => panic!("{error}"),
@@ -101,15 +122,29 @@ fn write_from(url: String, published: &[u8], format: Format, proxies: Proxies) -
         label: "fuzz".into(),
         sources: vec![url],
         digest,
+        signature: None,
         format,
+        checks: Checks { permitted: FORMATS.map(str::to_owned).into(), ..Checks::default() },
         authorization: None,
         proxies,
         read_back: false,
     };
-    let sink = MemorySink::new(DISK, FILL);
-    let disk = Box::new(sink.clone());
-    let result = imaging::write_image(&request, &transport(), disk, &Events::new(1), &Cancel::new());
-    judge(&sink, result)
+    imaging::write_image(&request, &transport(), Box::new(sink.clone()), &Events::new(1), &Cancel::new())
+}
+
+/// Writes a qcow2 file onto a disk in memory, for `tests/oracles`. `size` is that of the disk image inside, in bytes. Gives back
+/// that many bytes of the disk, each of which was something else than zero before, and what was told.
+///
+/// # Errors
+/// See [`imaging::write_image`].
+pub fn written_disk(image: &Path, size: usize) -> Result<(Vec<u8>, Written), Error> {
+    let published = std::fs::read(image).unwrap_or_default();
+    let sink = MemorySink::new(size.saturating_add(2 * END), FILL);
+    let url = format!("file://{}", image.display());
+    let written = write_onto(&sink, url, &published, Format::Qcow2, Proxies::default())?;
+    let mut disk = sink.contents();
+    disk.truncate(size);
+    Ok((disk, written))
 }
 
 fn proxies(port: u16) -> Proxies {
@@ -187,15 +222,16 @@ pub(crate) fn http_answers(data: &[u8]) {
     drop(write(&body, format, server.port()));
 }
 
-/// A registry that answers anything.
+/// A registry that answers anything, to a look at what it holds.
 pub(crate) fn oci_registry(data: &[u8]) {
-    let Ok(reference) = "oci://registry.invalid/images/disk:tag".parse::<OciReference>() else { return };
     let server = Server::claim();
-    // Over TLS a registry would not be understood, so it is on this machine as far as the client can tell.
-    let local = format!("oci://127.0.0.1:{}/images/disk:tag", server.port()).parse().unwrap_or(reference);
+    // On this machine, as others are asked over TLS. Its token server is anywhere, and so behind the proxy.
+    let reference = format!("oci://127.0.0.1:{}/images/disk:tag", server.port());
     server.serve_bytes(answers(data));
-    let transport = transport();
-    if let Ok(image) = imaging::resolve_oci(&local, &transport, &proxies(server.port()), None, "x86_64") {
-        assert!(image.url.starts_with(&format!("http://127.0.0.1:{}/v2/images/disk/blobs/", server.port())));
+    let proxies = proxies(server.port());
+    if let Ok(image) = imaging::resolve_oci(&reference, &transport(), &proxies, None, &Cancel::new()) {
+        assert!(!image.pinned, "a tag is no digest");
+        let name = image.reference.to_string();
+        assert!(name.starts_with("oci://127.0.0.1:") && name.contains("@sha256:"), "another image: {name}");
     }
 }

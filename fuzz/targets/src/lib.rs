@@ -13,6 +13,8 @@ mod words;
 
 pub mod qcow2_image;
 
+pub use images::written_disk;
+
 /// Something that takes bytes from outside.
 pub struct Target {
     /// Name of the program, of its folder of inputs and of those in `make fuzz TARGETS=`.
@@ -36,6 +38,7 @@ macro_rules! targets {
 targets! {
     "qcow2", 64 KiB, images::qcow2, "a whole qcow2 file, with and without Range requests";
     "qcow2_layout", 4 KiB, structured::qcow2_layout, "a sound qcow2 file of any layout, then changes to its tables";
+    "undeclared", 36 KiB, images::undeclared, "an image of which no format is declared";
     "compressed", 16 KiB, images::compressed, "a raw image inside gzip, zstd, xz or bzip2";
     "http_answers", 4 KiB, images::http_answers, "what an image server answers, byte for byte";
     "oci_registry", 8 KiB, images::oci_registry, "what an OCI registry answers, byte for byte";
@@ -48,7 +51,8 @@ targets! {
     "root_device_hints", 2 KiB, words::root_device_hints, "root device hints, skip lists and allow-lists";
     "efi_variables", 2 KiB, firmware::variables, "boot entries and boot order of the firmware";
     "efi_loaders", 4 KiB, firmware::loaders, "CSV files of an EFI system partition";
-    "words", 1 KiB, words::words, "digests, references, formats";
+    "signature", 1 KiB, words::signature, "minisign signatures";
+    "words", 1 KiB, words::words, "digests, references, formats, keys";
 }
 
 /// Runs the target of this name. Says whether the input was looked at: one that is longer than the target's longest is not.

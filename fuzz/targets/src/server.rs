@@ -85,7 +85,8 @@ fn serve(mut connection: TcpStream, answers: &Mutex<Answers>) -> io::Result<()> 
     }
     let answer = match &mut *answers.lock().unwrap_or_else(PoisonError::into_inner) {
         Answers::File(file) => {
-            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", file.len());
+            let head =
+                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", file.len());
             [head.as_bytes(), file].concat()
         }
         Answers::Bytes(answers) => answers.pop_front().unwrap_or_default(),

@@ -1,9 +1,12 @@
 //! Short texts: hints, digests, references.
 
 use disk::{AllowList, Hints, select};
-use imaging::{ExpectedDigest, Format, OciReference};
+use imaging::{ExpectedDigest, Format, OciReference, PublicKey, TrustedKeys};
 use serde_json::Value;
 use wire::Disk;
+
+/// A public key in minisign's form, of 42 bytes that are nobody's key.
+const KEY: &str = "RWQAAQIDBAUGBwABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
 
 /// Hints and skip lists as JSON; the same text as an allow-list.
 pub(crate) fn root_device_hints(data: &[u8]) {
@@ -66,5 +69,17 @@ pub(crate) fn words(data: &[u8]) {
     if let Ok(format) = text.parse::<Format>() {
         assert_eq!(format.to_string().parse(), Ok(format));
     }
-    let _ = Format::detect(data);
+    if let Ok(key) = text.parse::<PublicKey>() {
+        let again = text.trim().lines().last().map(str::parse::<PublicKey>);
+        assert_eq!(again, Some(Ok(key)), "the word of a key is another key");
+    }
+}
+
+/// A signature file, where a key is trusted whose secret nobody has.
+pub(crate) fn signature(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let key = KEY.parse::<PublicKey>();
+    let trusted = TrustedKeys(key.into_iter().collect());
+    assert!(!trusted.0.is_empty(), "the key of this target is none");
+    assert!(trusted.accept(text).is_err(), "a signature by nobody is taken");
 }

@@ -4,12 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use events::Events;
-use imaging::{Cancel, ExpectedDigest, Format, ImageRequest, MemorySink, Proxies, Transport, Written};
+use imaging::Written;
 use imago::file::File;
 use imago::qcow2::Qcow2;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
-use md5::{Digest, Md5};
 use qcow2_rs::dev::Qcow2DevParams;
 use qcow2_rs::helpers::Qcow2IoBuf;
 use qcow2_rs::utils::qcow2_setup_dev_tokio;
@@ -17,33 +15,12 @@ use qcow2_rs::utils::qcow2_setup_dev_tokio;
 use crate::Opinion;
 use crate::tools::run;
 
-/// Room that a disk must have beyond the image for both of its ends to be held back.
-const BEYOND: usize = 2 << 20;
-
 /// What is read at a time where a reader wants buffers.
 const READ: usize = 1 << 20;
 
-/// Ferric: the whole path of a deployment, onto a disk in memory of this size and some more.
+/// Ferric: the whole path of a deployment, onto a disk in memory.
 pub fn ferric(image: &Path, size: u64) -> Result<(Vec<u8>, Written)> {
-    let published = std::fs::read(image)?;
-    let request = ImageRequest {
-        label: "oracle".into(),
-        sources: vec![format!("file://{}", image.display())],
-        digest: ExpectedDigest::from_parts("md5", &hex::encode(Md5::digest(&published)))?,
-        format: Format::Qcow2,
-        authorization: None,
-        proxies: Proxies::default(),
-        read_back: false,
-    };
-    let size = usize::try_from(size)?;
-    // What is skipped shows: each byte of the disk was something else before.
-    let sink = MemorySink::new(size + BEYOND, 0xa5);
-    let transport = Transport { insecure: true, attempts: 1, ..Transport::default() };
-    let written =
-        imaging::write_image(&request, &transport, Box::new(sink.clone()), &Events::new(1), &Cancel::new())?;
-    let mut disk = sink.contents();
-    disk.truncate(size);
-    Ok((disk, written))
+    Ok(fuzz_targets::written_disk(image, usize::try_from(size)?)?)
 }
 
 /// `qemu-img convert`.

@@ -26,8 +26,35 @@ const MAKERS: &[(&str, &[&str], u64)] = &[
     ("mkswap", &["-q", "-L", "swap1"], 4),
     ("mkswap", &["-q", "-p", "65536"], 4),
     ("mkfs.ntfs", &["-q", "-F", "-L", "Windows"], 16),
-    ("cryptsetup", &["luksFormat", "-q", "--type", "luks1", "--pbkdf-force-iterations=1000", "--key-file=/dev/zero", "--keyfile-size=8"], 16),
-    ("cryptsetup", &["luksFormat", "-q", "--type", "luks2", "--label", "safe", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--key-file=/dev/zero", "--keyfile-size=8"], 32),
+    (
+        "cryptsetup",
+        &[
+            "luksFormat",
+            "-q",
+            "--type",
+            "luks1",
+            "--pbkdf-force-iterations=1000",
+            "--key-file=/dev/zero",
+            "--keyfile-size=8",
+        ],
+        16,
+    ),
+    (
+        "cryptsetup",
+        &[
+            "luksFormat",
+            "-q",
+            "--type",
+            "luks2",
+            "--label",
+            "safe",
+            "--pbkdf=pbkdf2",
+            "--pbkdf-force-iterations=1000",
+            "--key-file=/dev/zero",
+            "--keyfile-size=8",
+        ],
+        32,
+    ),
 ];
 
 /// What blkid says: kind, label, UUID.
@@ -104,7 +131,8 @@ fn discs_are_recognised_alike() -> Result<()> {
     let (tree, path) = (folder.path().join("tree"), folder.path().join("disk"));
     std::fs::create_dir_all(tree.join("openstack/latest"))?;
     std::fs::write(tree.join("openstack/latest/meta_data.json"), "{}")?;
-    for options in [&["-V", "config-2"][..], &["-J", "-r", "-V", "config-2"], &["-J", "-V", "Ein Name"], &[]] {
+    for options in [&["-V", "config-2"][..], &["-J", "-r", "-V", "config-2"], &["-J", "-V", "Ein Name"], &[]]
+    {
         let mut arguments = vec!["-quiet", "-o", text(&path)?];
         arguments.extend(options);
         arguments.push(text(&tree)?);

@@ -14,13 +14,22 @@ const MIB: u64 = 1 << 20;
 
 /// Scripts for sfdisk, the size of the disk in MiB.
 const SCRIPTS: &[(&str, u64)] = &[
-    ("label: gpt\nsize=4MiB, type=uefi, name=\"EFI system\"\nsize=8MiB, type=linux, name=\"root, größer\"\ntype=swap\n", 64),
+    (
+        "label: gpt\nsize=4MiB, type=uefi, name=\"EFI system\"\nsize=8MiB, type=linux, name=\"root, größer\"\ntype=swap\n",
+        64,
+    ),
     // Numbers with gaps, as Ubuntu's images have them.
-    ("label: gpt\n14: size=4MiB, type=21686148-6449-6E6F-744E-656564454649\n15: size=8MiB, type=uefi\n1: type=linux\n", 64),
+    (
+        "label: gpt\n14: size=4MiB, type=21686148-6449-6E6F-744E-656564454649\n15: size=8MiB, type=uefi\n1: type=linux\n",
+        64,
+    ),
     ("label: gpt\ntable-length: 4\nsize=4MiB\nsize=4MiB, attrs=\"LegacyBIOSBootable\"\n", 32),
     ("label: gpt\n", 16),
     ("label: dos\nlabel-id: 0x1a2b3c4d\nsize=4MiB, type=c, bootable\nsize=8MiB, type=83\ntype=82\n", 64),
-    ("label: dos\nsize=4MiB, type=ef\nsize=30MiB, type=5\nsize=4MiB, type=83\nsize=4MiB, type=83\nsize=2MiB, type=82\n", 64),
+    (
+        "label: dos\nsize=4MiB, type=ef\nsize=30MiB, type=5\nsize=4MiB, type=83\nsize=4MiB, type=83\nsize=2MiB, type=82\n",
+        64,
+    ),
     ("label: dos\nlabel-id: 0x00000000\nsize=1MiB, type=83\n3: size=1MiB, start=8MiB, type=8e\n", 16),
     ("label: dos\nsize=40MiB, type=f\nsize=4MiB, type=83\n4: size=4MiB, start=50MiB, type=83\n", 64),
 ];
@@ -60,7 +69,8 @@ fn ours(path: &Path, sector_bytes: u32) -> Result<(Table, Vec<Found>)> {
 fn sfdisk(path: &Path, sector_bytes: u32) -> Result<Vec<Found>> {
     let json: Value = serde_json::from_str(&run("sfdisk", &["--json", text(path)?])?)?;
     let table = json.get("partitiontable").context("no table")?;
-    let word = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let word =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let is_gpt = word(table, "label") == "gpt";
     let id = word(table, "id").trim_start_matches("0x").to_lowercase();
     let partitions = table.get("partitions").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -78,7 +88,11 @@ fn sfdisk(path: &Path, sector_bytes: u32) -> Result<Vec<Found>> {
                 start_byte: sectors("start")? * u64::from(sector_bytes),
                 size_byte: sectors("size")? * u64::from(sector_bytes),
                 kind: word(partition, "type"),
-                uuid: if is_gpt { word(partition, "uuid").to_lowercase() } else { format!("{id}-{number:02x}") },
+                uuid: if is_gpt {
+                    word(partition, "uuid").to_lowercase()
+                } else {
+                    format!("{id}-{number:02x}")
+                },
                 name: word(partition, "name"),
                 bootable: flagged || word(partition, "attrs").contains("LegacyBIOSBootable"),
             })
@@ -154,9 +168,15 @@ fn tables_of_sgdisk_are_read_alike() -> Result<()> {
         for partition in &found {
             let tell = run("sgdisk", &[&format!("--info={}", partition.number), &file])?;
             let says = |text: &str| tell.contains(text);
-            ensure!(says(&format!("unique GUID: {}", partition.uuid.to_uppercase())), "{tell}\n{partition:?}");
+            ensure!(
+                says(&format!("unique GUID: {}", partition.uuid.to_uppercase())),
+                "{tell}\n{partition:?}"
+            );
             ensure!(says(&format!("First sector: {} ", partition.start_byte / 512)), "{tell}\n{partition:?}");
-            ensure!(says(&format!("Partition size: {} sectors", partition.size_byte / 512)), "{tell}\n{partition:?}");
+            ensure!(
+                says(&format!("Partition size: {} sectors", partition.size_byte / 512)),
+                "{tell}\n{partition:?}"
+            );
             ensure!(says(&format!("GUID code: {}", partition.kind)), "{tell}\n{partition:?}");
             ensure!(says(&format!("Partition name: '{}'", partition.name)), "{tell}\n{partition:?}");
         }
@@ -189,7 +209,10 @@ fn loop_tables_with_sectors_of_4096_bytes_are_read_alike() -> Result<()> {
         let table = Table::read_device(device.path())?;
         ensure!(table.sector_bytes() == 4096, "{script}: {}", table.sector_bytes());
         let (_, found) = ours(&path, 4096)?;
-        ensure!(table.partitions().len() == found.len(), "{script}: the device tells another story than its file");
+        ensure!(
+            table.partitions().len() == found.len(),
+            "{script}: the device tells another story than its file"
+        );
         ensure!(found == theirs, "{script}\nferric: {found:#?}\nsfdisk: {theirs:#?}");
     }
     Ok(())
