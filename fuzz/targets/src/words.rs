@@ -1,6 +1,6 @@
 //! Short texts: hints, digests, references.
 
-use disk::{AllowList, Hints, select};
+use disk::{AllowList, Hints, Rules, SkipList, Verdict, select};
 use imaging::{ExpectedDigest, Format, OciReference, PublicKey, TrustedKeys};
 use serde_json::Value;
 use wire::Disk;
@@ -14,7 +14,7 @@ pub(crate) fn root_device_hints(data: &[u8]) {
     let disks = disks();
     let allow = AllowList::parse(text).ok();
     let value: Value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
-    let skip = Hints::parse_skip_list(&value).unwrap_or_default();
+    let _ = SkipList::parse(&value);
     let Ok(hints) = Hints::parse(&value) else { return };
     let _ = hints.to_string();
     for disk in &disks {
@@ -26,7 +26,12 @@ pub(crate) fn root_device_hints(data: &[u8]) {
         );
     }
     for allow in [None, allow.as_ref()] {
-        let _ = select(&disks, Some(&hints), allow, &skip);
+        let rules = Rules { hints: Some(&hints), allow, ..Rules::default() };
+        let selection = select(&disks, &rules);
+        let _ = selection.verdicts.iter().map(Verdict::phrases).collect::<Vec<_>>();
+        if let Some(chosen) = selection.chosen {
+            assert!(hints.matches(&chosen), "chosen against its hints: {chosen:?}");
+        }
     }
 }
 
