@@ -15,7 +15,7 @@ use hardware_managers::{Deployment, Settings, builtin};
 use hwm::{Context, Error, Registry, StepCall};
 use imaging::Transport;
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::time::Duration;
 use support::{DISK_BYTES, Loop, MIB, config_drive, image, registry, serve, sha256};
 use sys::Host;
@@ -103,6 +103,23 @@ fn loop_step_writes_the_image_and_the_config_drive_and_remembers_the_disk() {
         events.iter().position(|event| matches!(event, EventKind::PhaseStarted { phase: Phase::Write, .. }));
     assert!(notice.unwrap() < write.unwrap(), "said before it was done: {events:?}");
     assert!(matches!(events.last(), Some(EventKind::PhaseFinished { phase: Phase::ConfigDrive, .. })));
+}
+
+#[test]
+fn loop_the_same_image_again_is_written_again() {
+    let Some(disk) = Loop::new() else { return };
+    let image = image();
+    let url = serve(vec![("test.raw", image.clone())]);
+    let machine = machine(disk.name(), disk.name());
+    for _ in 0..2 {
+        machine.write_image(info(&url, &sha256(&image)), Value::Null).unwrap();
+        assert_eq!(disk.read(0, image.len()), image);
+        // Somebody else's bytes, in the middle.
+        let mut device = std::fs::File::options().write(true).open(&disk.path).unwrap();
+        device.seek(SeekFrom::Start(4 * MIB as u64)).unwrap();
+        device.write_all(&[0x5a; 4096]).unwrap();
+        device.sync_all().unwrap();
+    }
 }
 
 #[test]

@@ -224,6 +224,19 @@ fn a_redirect_in_circles_is_not_followed_again() {
 }
 
 #[test]
+fn a_redirect_leads_to_web_servers_only() {
+    let image = disk_image(2 * MIB, 19);
+    let local = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(local.path(), &image).unwrap();
+    for place in [format!("file://{}", local.path().display()), "oci://registry.example/disk".to_owned()] {
+        let server = Server::new(image.clone()).faults((0..9).map(|_| Fault::Redirect(place.clone())));
+        let disk = MemorySink::new(4 * MIB, 0xa5);
+        write(&request(server.url(), &image, Format::Raw), &disk).unwrap_err();
+        assert_eq!(disk.writes(), 0);
+    }
+}
+
+#[test]
 fn a_resumed_transfer_follows_the_redirect_anew() {
     let image = disk_image(3 * MIB, 14);
     let store = Server::new(image.clone()).faults([Fault::Cut(2_000_000)]);

@@ -254,7 +254,7 @@ fn an_image_larger_than_the_disk_is_refused_before_a_write() {
     let error = write(&request(server.url(), &image, Format::Raw), &disk).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutOfSpace);
     assert!(!error.left_disk_unbootable());
-    assert_eq!(disk.writes(), 0);
+    assert_eq!((disk.writes(), server.seen().len()), (0, 1));
 }
 
 #[test]
@@ -364,6 +364,7 @@ fn a_failing_disk_is_named_with_its_offset() {
         error.report()
     );
     assert_unbootable(&disk);
+    assert_eq!(server.seen().len(), 1);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use events::Events;
@@ -118,4 +120,137 @@ fn a_transfer_that_takes_too_long_ends_in_time_whatever_it_waits_for() {
     let server = Server::new(image.clone());
     let request = request(server.url(), &image, Format::Raw);
     write_by(&request, &Transport { max_duration: Some(Duration::from_secs(60)), ..patient }).unwrap();
+}
+
+/// Answers `CONNECT` by doing what it says; gives its URL, and what it was asked for.
+fn tunnel() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let log = Arc::clone(&log);
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|count| count == 1) {
+                    head.push(byte[0]);
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                log.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
+                let Some(target) = head.split(' ').nth(1) else { return };
+                let Ok(mut server) = TcpStream::connect(target) else { return };
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+                let (mut to, mut from) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                let _ = std::io::copy(&mut server, &mut client);
+            });
+        }
+    });
+    (url, asked)
+}
+
+#[test]
+fn https_goes_through_a_tunnel_of_its_own_proxy() {
+    let image = disk_image(2 * MIB, 7);
+    let (server, _) = Server::tls(image.clone(), &[&TLS13]);
+    let (proxy, asked) = tunnel();
+    let mut request = request(server.url(), &image, Format::Raw);
+    request.proxies.https = Some(proxy);
+    // Nobody listens there, and it is for another scheme.
+    request.proxies.http = Some("http://127.0.0.1:9".into());
+    let transport = Transport { insecure: true, ..transport() };
+    write_by(&request, &transport).unwrap();
+    let host = server.url().replace("https://", "").replace("/image", "");
+    assert_eq!(*asked.lock().unwrap(), [format!("CONNECT {host} HTTP/1.1")]);
+    request.proxies.no_proxy = Some("127.0.0.1".into());
+    write_by(&request, &transport).unwrap();
+    assert_eq!(asked.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn hosts_are_exempt_from_proxies_by_name_domain_address_and_network() {
+    let image = disk_image(MIB, 8);
+    let proxy = Server::new(image.clone());
+    let once = Transport { attempts: 1, connect_timeout: Duration::from_millis(300), ..transport() };
+    for (host, exempt, is_proxied) in [
+        ("images.invalid", "other.invalid, images.invalid", false),
+        ("images.invalid", ".invalid", false),
+        ("images.invalid", "invalid", false),
+        ("images.invalid", "*", false),
+        ("images.invalid", "ages.invalid", true),
+        ("images.invalid", "", true),
+        ("127.0.0.1:9", "127.0.0.1", false),
+        ("127.0.0.1:9", "127.0.0.0/8", false),
+        ("127.0.0.1:9", "10.0.0.0/8", true),
+    ] {
+        let before = proxy.seen().len();
+        let mut request = request(format!("http://{host}/image"), &image, Format::Raw);
+        request.proxies.http = Some(proxy.url());
+        request.proxies.no_proxy = Some(exempt.to_owned());
+        let result = write_by(&request, &once);
+        assert_eq!(
+            (result.is_ok(), proxy.seen().len() > before),
+            (is_proxied, is_proxied),
+            "{host} {exempt}"
+        );
+    }
+}
+
+#[test]
+fn a_server_that_wants_a_client_certificate_gets_it() {
+    let image = disk_image(2 * MIB, 9);
+    let own = rcgen::generate_simple_self_signed(["agent".to_owned()]).unwrap();
+    let server = Server::tls_for(image.clone(), &own.cert);
+    let directory = tempfile::tempdir().unwrap();
+    let (certificate, key) = (directory.path().join("own.pem"), directory.path().join("own.key"));
+    std::fs::write(&certificate, own.cert.pem()).unwrap();
+    std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+    let request = request(server.url(), &image, Format::Raw);
+    let without = Transport { insecure: true, attempts: 1, ..transport() };
+    let report = write_by(&request, &without).unwrap_err().report();
+    assert!(report.contains("certfile"), "{report}");
+    let identity = Some(tls::Identity { certificate, key });
+    write_by(&request, &Transport { client_certificate: identity, ..without }).unwrap();
+}
+
+#[test]
+fn only_the_cipher_suites_that_are_allowed_are_offered() {
+    let image = disk_image(2 * MIB, 10);
+    let (server, _) = Server::tls(image.clone(), &[&TLS12]);
+    let request = request(server.url(), &image, Format::Raw);
+    // The server's key is of ECDSA.
+    for (suites, works) in [("ECDHE-ECDSA-AES128-GCM-SHA256", true), ("ECDHE-RSA-AES128-GCM-SHA256", false)] {
+        let transport = Transport {
+            insecure: true,
+            attempts: 1,
+            cipher_suites: Some(suites.parse().unwrap()),
+            ..transport()
+        };
+        assert_eq!(write_by(&request, &transport).is_ok(), works, "{suites}");
+    }
+}
+
+#[test]
+fn credentials_follow_a_redirect_on_the_same_host_and_into_a_resumed_transfer() {
+    let image = disk_image(3 * MIB, 11);
+    let server = Server::new(image.clone());
+    let there = server.url().replace("/image", "/there");
+    let server = server.faults([Fault::Redirect(there), Fault::Cut(2_000_000)]);
+    let mut request = request(server.url(), &image, Format::Raw);
+    request.authorization = Some(wire::Secret::new("Basic dTpw"));
+    assert_eq!(write_by(&request, &transport()).unwrap().resumed, 1);
+    let seen = server.seen();
+    assert_eq!(seen.len(), 3);
+    assert!(seen.iter().all(|seen| seen.authorization.as_deref() == Some("Basic dTpw")), "{seen:?}");
+}
+
+#[test]
+fn the_defaults_are_about_ninety_seconds_of_patience() {
+    let defaults = Transport::default();
+    assert_eq!((defaults.attempts, defaults.retry_interval), (10, Duration::from_secs(10)));
+    assert_eq!((defaults.connect_timeout, defaults.max_duration), (Duration::from_secs(60), None));
+    let pauses = defaults.retry_interval * (defaults.attempts - 1);
+    assert_eq!(pauses, Duration::from_secs(90));
 }

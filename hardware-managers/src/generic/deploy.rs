@@ -10,19 +10,14 @@ use disk::table::Table;
 use disk::{Policy, Target};
 use events::{EventKind, Phase};
 use hwm::{Context, Error};
-use imaging::{
-    Algorithm, Cancel, Checks, DeviceSink, ErrorKind, ExpectedDigest, ImageRequest, OciReference, Proxies,
-    SmallFile,
-};
+use imaging::{Cancel, Checks, DeviceSink, ErrorKind, ImageRequest, Proxies, SmallFile};
 
-use super::checksum_file::find_digest;
-use super::image::{Checksum, Image, permit_md5};
+use super::image::Image;
+use super::published::published;
 use super::{partition, root_disk, signature};
 use crate::deployment::{Choice, ConfigDrive, Deployed};
 use crate::settings::Settings;
 
-/// The largest checksum file that is read. Those of whole distributions have a few hundred lines.
-const CHECKSUM_FILE_LIMIT: u64 = 1024 * 1024;
 /// The largest config drive that is fetched, before decoding. Source: data plane page, 4.3: 64 MiB decoded.
 const CONFIG_DRIVE_LIMIT: u64 = 96 * 1024 * 1024;
 
@@ -106,91 +101,6 @@ pub(crate) fn announce(cx: &Context, target: &Target, action: &'static str) {
 /// A refusal, with its causes, as the wire knows it.
 pub(crate) fn protected(refusal: &disk::Refusal) -> Error {
     Error::ProtectedDevice { message: hwm::chain(refusal) }
-}
-
-/// The digest that the published bytes must have, and where they are to be had.
-fn published(
-    cx: &Context,
-    image: &Image,
-    settings: &Settings,
-) -> Result<(ExpectedDigest, Vec<String>), Error> {
-    let digest = match &image.checksum {
-        Checksum::Digest(digest) => digest.clone(),
-        Checksum::File { url, algorithm } => from_file(cx, image, url, *algorithm, settings)?,
-        Checksum::Registry => return from_registry(cx, image, settings),
-    };
-    Ok((digest, image.sources.clone()))
-}
-
-/// The digest that a checksum file names, fetched with the image's credentials and through its proxies.
-fn from_file(
-    cx: &Context,
-    image: &Image,
-    url: &str,
-    algorithm: Option<Algorithm>,
-    settings: &Settings,
-) -> Result<ExpectedDigest, Error> {
-    let fail = |reason: String| Error::ImageDownload {
-        message: format!("checksum file of image {}: {reason}", image.label),
-    };
-    let file = SmallFile {
-        url,
-        authorization: image.authorization.as_ref(),
-        proxies: &image.proxies,
-        limit_bytes: CHECKSUM_FILE_LIMIT,
-    };
-    let bytes = imaging::fetch_small(&file, &settings.transport, &Cancel::from(cx.cancel_flag()))
-        .map_err(|error| fail(error.report()))?;
-    let wanted = image.sources.first().map_or("", String::as_str);
-    let hex = find_digest(&String::from_utf8_lossy(&bytes), wanted, algorithm).map_err(fail)?;
-    let digest = match algorithm {
-        Some(algorithm) => ExpectedDigest::from_parts(algorithm.name(), &hex),
-        None => ExpectedDigest::from_hex(&hex),
-    };
-    let digest = digest.map_err(|error| fail(error.to_string()))?;
-    if algorithm.is_none() && digest.algorithm() == Algorithm::Md5 {
-        permit_md5(&image.label, settings)?;
-    }
-    Ok(digest)
-}
-
-/// The digest that the first registry which answers promises. Its reference becomes one by digest, so that what is written
-/// is what was promised.
-fn from_registry(
-    cx: &Context,
-    image: &Image,
-    settings: &Settings,
-) -> Result<(ExpectedDigest, Vec<String>), Error> {
-    let cancel = Cancel::from(cx.cancel_flag());
-    let mut sources = image.sources.clone();
-    let mut failure = None;
-    for source in sources.iter_mut().filter(|source| OciReference::is_reference(source)) {
-        let found = imaging::resolve_oci(
-            source,
-            &settings.transport,
-            &image.proxies,
-            image.authorization.as_ref(),
-            &cancel,
-        );
-        match found {
-            Ok(found) => {
-                tracing::info!(
-                    image = image.label,
-                    reference = %found.reference,
-                    digest = %found.digest,
-                    size_bytes = found.size,
-                    title = found.title.as_deref().unwrap_or_default(),
-                    "found in the registry"
-                );
-                *source = found.reference.to_string();
-                return Ok((found.digest, sources));
-            }
-            Err(error) => failure = Some(write_error(&error)),
-        }
-    }
-    Err(failure.unwrap_or_else(|| Error::InvalidParameters {
-        message: format!("image {} has neither a checksum nor a registry that says one", image.label),
-    }))
 }
 
 /// A config drive as the bytes of a file system image.

@@ -16,6 +16,7 @@ mod manager;
 mod nvram;
 pub(crate) mod partition;
 mod pstore;
+mod published;
 pub(crate) mod root_disk;
 pub(crate) mod signature;
 mod steps;

@@ -137,6 +137,26 @@ impl Server {
         (server, own.cert.pem())
     }
 
+    /// Serves over TLS to whoever shows this certificate.
+    pub fn tls_for(content: impl Content + 'static, client: &rcgen::Certificate) -> Self {
+        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(client.der().clone()).unwrap();
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::clone(&provider),
+        );
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .unwrap();
+        Self::start_with(Arc::new(content), true, Some("\"one\"".into()), Some(Arc::new(config)))
+    }
+
     fn start(content: Arc<dyn Content>, ranges: bool, etag: Option<String>) -> Self {
         Self::start_with(content, ranges, etag, None)
     }
