@@ -61,13 +61,7 @@ pub fn boot_order(host: &Host) -> Result<Vec<u16>, Error> {
 /// **Deletes** a boot entry from the firmware, and from `BootOrder`.
 pub fn delete_entry(host: &Host, number: u16) -> Result<(), Error> {
     let name = entry_name(number);
-    let path = host.path(file(&name));
-    allow_change(host, &name);
-    match std::fs::remove_file(&path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::write("deleting", &name, error)),
-    }
+    delete_variable(host, &name).map_err(|error| Error::write("deleting", &name, error))?;
     let order = boot_order(host)?;
     let rest: Vec<u16> = order.iter().copied().filter(|other| *other != number).collect();
     if rest != order {
@@ -76,7 +70,8 @@ pub fn delete_entry(host: &Host, number: u16) -> Result<(), Error> {
     Ok(())
 }
 
-/// **Adds** a boot entry to the firmware under the first free number and puts it first in `BootOrder`.
+/// **Adds** a boot entry to the firmware under the first free number and puts it first in `BootOrder`. Where the order can not
+/// be written, the entry is taken back: nothing would ever start it, and it would take up room.
 pub fn add_entry(host: &Host, option: &LoadOption) -> Result<u16, Error> {
     let used: Vec<u16> = host
         .names(DIRECTORY)
@@ -89,7 +84,11 @@ pub fn add_entry(host: &Host, option: &LoadOption) -> Result<u16, Error> {
     write(host, &entry_name(number), &data)?;
     let mut order = vec![number];
     order.extend(boot_order(host)?.into_iter().filter(|other| *other != number));
-    set_boot_order(host, &order)?;
+    set_boot_order(host, &order).inspect_err(|_| {
+        if let Err(error) = delete_variable(host, &entry_name(number)) {
+            tracing::warn!(number, %error, "a boot entry that is in no boot order was left behind");
+        }
+    })?;
     Ok(number)
 }
 
@@ -124,15 +123,12 @@ fn read(host: &Host, name: &str) -> Result<Option<Vec<u8>>, Error> {
 fn write(host: &Host, name: &str, data: &[u8]) -> Result<(), Error> {
     let fail = |error| Error::write("writing", name, error);
     let path = host.path(file(name));
+    let is_new = !path.exists();
     if data.is_empty() {
         // A variable without data does not exist.
-        allow_change(host, name);
-        return match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail(error)),
-            Ok(()) | Err(_) => Ok(()),
-        };
+        return delete_variable(host, name).map_err(fail);
     }
-    if path.exists() {
+    if !is_new {
         allow_change(host, name);
     }
     let mut bytes = ATTRIBUTES.to_le_bytes().to_vec();
@@ -140,7 +136,13 @@ fn write(host: &Host, name: &str, data: &[u8]) -> Result<(), Error> {
     // Not truncated: efivarfs replaces the variable as a whole, and takes an emptied file for a deleted variable.
     let mut handle = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(fail)?;
     // One call: the kernel hands each write to the firmware as a complete variable.
-    let written = handle.write(&bytes).map_err(fail)?;
+    let written = handle.write(&bytes).map_err(|error| {
+        // The file of a variable that the firmware did not take would still hold its number.
+        if is_new && let Err(left) = std::fs::remove_file(&path) {
+            tracing::debug!(name, error = %left, "an empty EFI variable was left behind");
+        }
+        fail(error)
+    })?;
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     if handle.metadata().map_err(fail)?.len() > length {
         handle.set_len(length).map_err(fail)?; // an ordinary file system keeps the old tail; efivarfs never does
@@ -150,6 +152,15 @@ fn write(host: &Host, name: &str, data: &[u8]) -> Result<(), Error> {
         return Err(Error::NotKept { name: name.into() });
     }
     Ok(())
+}
+
+/// One that is not there is as good as deleted.
+fn delete_variable(host: &Host, name: &str) -> io::Result<()> {
+    allow_change(host, name);
+    match std::fs::remove_file(host.path(file(name))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Clears the immutable mark. Best effort: where it can not be cleared, the write that follows says what is wrong.

@@ -15,14 +15,12 @@ use crate::{Error, LoadOption};
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Entries were made, in this order; the last one is first in `BootOrder`.
+    /// Entries were made.
     Installed {
         /// Number of the EFI system partition.
         partition: u32,
-        /// The entries.
-        entries: Vec<MadeEntry>,
-        /// Numbers of older entries of the same name, which were deleted.
-        removed: Vec<u16>,
+        /// Which.
+        made: Made,
     },
     /// This machine was not started by UEFI: there is nothing to do.
     NotUefi,
@@ -33,6 +31,15 @@ pub enum Outcome {
         /// Number of the EFI system partition.
         partition: u32,
     },
+}
+
+/// What was changed among the firmware's boot entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Made {
+    /// The new entries, in the order in which they were made; the last one is first in `BootOrder`.
+    pub entries: Vec<MadeEntry>,
+    /// Numbers of older entries of the same name, which were deleted.
+    pub removed: Vec<u16>,
 }
 
 /// An entry that was made.
@@ -46,10 +53,30 @@ pub struct MadeEntry {
     pub path: String,
 }
 
+/// A partition from which the firmware is to start boot loaders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    drive: HardDrive,
+    suffix: Option<String>,
+}
+
+impl Place {
+    /// The one EFI system partition of a disk with this table.
+    pub fn only(table: &Table, esp: &Partition) -> Self {
+        Self { drive: hard_drive(table, esp), suffix: None }
+    }
+
+    /// Member number `index` (from 0) of a mirrored EFI system partition; `table` is that of the member's own disk. Its entries
+    /// say so in their labels, ` (RAID, part0)`, and so do not replace each other.
+    pub fn mirror(table: &Table, member: &Partition, index: usize) -> Self {
+        Self { drive: hard_drive(table, member), suffix: Some(format!(" (RAID, part{index})")) }
+    }
+}
+
 /// Makes firmware boot entries for the image on a disk. **Writes EFI variables**; the disk itself is only read.
 ///
-/// The EFI system partition is the one the table marks, else the one with the partition or file system UUID `esp_uuid`.
-/// Entries with the same label are replaced. `BootNext` is left alone.
+/// The EFI system partition is the one the table marks, else the one with the partition UUID, file system UUID or label
+/// `esp_uuid`. `BootNext` is left alone.
 pub fn install_efi_entries(
     host: &Host,
     target_device: &Path,
@@ -71,33 +98,49 @@ pub fn install_efi_entries(
     if found.is_empty() {
         return Ok(Outcome::NoLoader { partition: esp.number });
     }
-    let drive = hard_drive(table, esp);
-    let (mut entries, mut removed) = (Vec::new(), Vec::new());
-    for (index, Loader { label, path }) in (1..).zip(found) {
-        let label = label.unwrap_or_else(|| format!("ironic{index}"));
-        let too_long = || Error::TooLong { label: label.clone() };
-        let option = LoadOption::new(&label, device_path::to_file(&drive, &path).ok_or_else(too_long)?);
-        for old in current_entries(host)?.into_iter().filter(|old| old.is_bootable) {
-            if old.option.description == label {
-                tracing::info!(number = old.number, %label, path = %old.path_text, "deleting an older boot entry");
-                delete_entry(host, old.number)?;
-                removed.push(old.number);
-            }
-        }
-        tracing::info!(%label, %path, partition = esp.number, "adding a boot entry");
-        let number = add_entry(host, &option)?;
-        entries.push(MadeEntry { number, label, path });
-    }
-    Ok(Outcome::Installed { partition: esp.number, entries, removed })
+    let made = make_entries(host, &found, &[Place::only(table, esp)])?;
+    Ok(Outcome::Installed { partition: esp.number, made })
 }
 
-/// The partition with this PARTUUID, or with a file system of this UUID.
-fn by_uuid<'t>(device: &Device, table: &'t Table, uuid: &str) -> Option<&'t Partition> {
-    let same = |found: &str| found.eq_ignore_ascii_case(uuid);
+/// Makes an entry for each of these loaders at each of these places, replacing older ones with exactly the same label. **Writes
+/// EFI variables.** Loaders that nobody named are called `ironic1`, `ironic2` and so on.
+pub fn make_entries(host: &Host, loaders: &[Loader], places: &[Place]) -> Result<Made, Error> {
+    let mut made = Made::default();
+    for place in places {
+        for (index, Loader { label, path }) in (1..).zip(loaders) {
+            let name = label.clone().unwrap_or_else(|| format!("ironic{index}"));
+            let label = name + place.suffix.as_deref().unwrap_or_default();
+            let too_long = || Error::TooLong { label: label.clone() };
+            let option =
+                LoadOption::new(&label, device_path::to_file(&place.drive, path).ok_or_else(too_long)?);
+            made.removed.extend(delete_namesakes(host, &label)?);
+            tracing::info!(%label, %path, partition = place.drive.number, "adding a boot entry");
+            let number = add_entry(host, &option)?;
+            made.entries.push(MadeEntry { number, label, path: path.clone() });
+        }
+    }
+    Ok(made)
+}
+
+fn delete_namesakes(host: &Host, label: &str) -> Result<Vec<u16>, Error> {
+    let mut removed = Vec::new();
+    for old in current_entries(host)?.into_iter().filter(|old| old.is_bootable) {
+        if old.option.description == label {
+            tracing::info!(number = old.number, %label, path = %old.path_text, "deleting an older boot entry");
+            delete_entry(host, old.number)?;
+            removed.push(old.number);
+        }
+    }
+    Ok(removed)
+}
+
+/// The partition with this PARTUUID, or with a file system of this UUID or label.
+fn by_uuid<'t>(device: &Device, table: &'t Table, wanted: &str) -> Option<&'t Partition> {
+    let same = |found: &str| found.eq_ignore_ascii_case(wanted);
     table.partitions().iter().find(|partition| {
-        let file_system =
-            || disk::probe::probe(&Region::new(device, partition.start_byte, partition.size_byte));
-        same(&partition.uuid) || file_system().and_then(|found| found.uuid).is_some_and(|found| same(&found))
+        let file_system = disk::probe::probe(&Region::new(device, partition.start_byte, partition.size_byte));
+        let names = file_system.map(|found| [found.uuid, found.label]).unwrap_or_default();
+        same(&partition.uuid) || names.into_iter().flatten().any(|name| same(&name))
     })
 }
 

@@ -1,7 +1,8 @@
 //! Firmware boot entries for an image that has been written to a disk.
 //!
-//! [`install_efi_entries`] finds the EFI system partition, looks for boot loaders in it ([`loaders`]), and writes
-//! `Boot####` and `BootOrder` through efivarfs ([`efivars`]). The codecs of boot entries ([`LoadOption`]) and device paths
+//! [`install_efi_entries`] finds the EFI system partition, looks for boot loaders in it ([`loaders`]), and has [`make_entries`]
+//! write `Boot####` and `BootOrder` through efivarfs ([`efivars`]); where the partition is mirrored on several disks, the caller
+//! names every [`Place`]. The codecs of boot entries ([`LoadOption`]) and device paths
 //! ([`device_path`]) are pure. Nothing is mounted and no program is run; mounting efivarfs is the business of whoever
 //! starts the system. Installing a boot loader for BIOS (running the image's own grub) is refused by design, above.
 
@@ -14,5 +15,5 @@ pub mod loaders;
 
 pub use efivars::{BootEntry, current_entries, delete_entry};
 pub use error::Error;
-pub use install::{MadeEntry, Outcome, install_efi_entries};
+pub use install::{Made, MadeEntry, Outcome, Place, install_efi_entries, make_entries};
 pub use load_option::LoadOption;

@@ -2,14 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // test code: a panic is a failed test
 
+mod support;
+
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use boot::{MadeEntry, Outcome, current_entries, delete_entry, device_path, efivars, install_efi_entries};
+use boot::loaders::Loader;
+use boot::{
+    Made, MadeEntry, Outcome, Place, current_entries, delete_entry, device_path, efivars,
+    install_efi_entries, make_entries,
+};
 use disk::table::Table;
-use hadris_fat::format::{FatFormatOptions, FatTypeSelection, FatVolumeFormatter};
-use hadris_fat::{FatDir, FatVolume, FatVolumeWriteExt};
+use hadris_fat::FatDir;
+use hadris_fat::format::FatTypeSelection;
+use support::{Volume, fat, put_file};
 use sys::Host;
 use sys::fake::{Call, FakeRunner, RecordingKernel};
 
@@ -48,31 +55,6 @@ impl Machine {
     fn get(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.variables().join(format!("{name}-{GLOBAL}"))).unwrap()
     }
-}
-
-type Volume = FatVolume<Cursor<Vec<u8>>>;
-
-fn fat(
-    kind: FatTypeSelection,
-    mebibytes: usize,
-    fill: impl FnOnce(&Volume, &FatDir<'_, Cursor<Vec<u8>>>),
-) -> Vec<u8> {
-    let size = mebibytes << 20;
-    let options = FatFormatOptions::new(u64::try_from(size).unwrap()).volume_label("ESP").fat_type(kind);
-    let volume = FatVolumeFormatter::format(Cursor::new(vec![0u8; size]), options).unwrap();
-    fill(&volume, &volume.root_dir());
-    volume.into_inner().into_inner()
-}
-
-fn put_file(volume: &Volume, directory: &FatDir<'_, Cursor<Vec<u8>>>, name: &str, bytes: &[u8]) {
-    let entry = volume.create_file(directory, name).unwrap();
-    let mut writer = volume.write_file(&entry).unwrap();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let written = writer.write(rest).unwrap();
-        rest = &rest[written..];
-    }
-    writer.finish().unwrap();
 }
 
 /// What Debian's images hold: the removable path and the distribution's directory with its CSV.
@@ -134,7 +116,8 @@ fn the_csv_of_the_distribution_decides_on_every_width_of_fat() {
         let outcome = install_efi_entries(&machine.host(), &disk, &table, None).unwrap();
         // The gpt crate writes the first partition as number 1 whatever number it was given.
         let made = MadeEntry { number: 0, label: "debian".into(), path: "\\EFI\\debian\\shimx64.efi".into() };
-        assert_eq!(outcome, Outcome::Installed { partition: 1, entries: vec![made], removed: vec![] });
+        let made = Made { entries: vec![made], removed: vec![] };
+        assert_eq!(outcome, Outcome::Installed { partition: 1, made });
         assert_eq!(machine.get("BootOrder"), [7, 0, 0, 0, 0, 0, 5, 0]);
         let entries = current_entries(&machine.host()).unwrap();
         let esp = &table.partitions()[0];
@@ -153,8 +136,8 @@ fn without_a_csv_every_loader_gets_an_entry_and_the_last_is_first() {
     let disk = mbr_disk(machine.root.path(), &fat(FatTypeSelection::Fat16, 32, bare), 0xef);
     let table = Table::read_device(&disk).unwrap();
     let outcome = install_efi_entries(&machine.host(), &disk, &table, None).unwrap();
-    let Outcome::Installed { entries, .. } = outcome else { panic!("{outcome:?}") };
-    let made: Vec<_> = entries.iter().map(|entry| (entry.label.as_str(), entry.path.as_str())).collect();
+    let Outcome::Installed { made, .. } = outcome else { panic!("{outcome:?}") };
+    let made: Vec<_> = made.entries.iter().map(|entry| (entry.label.as_str(), entry.path.as_str())).collect();
     assert_eq!(made, [("ironic1", "\\EFI\\boot\\bootx64.efi"), ("ironic2", "\\EFI\\boot\\bootia32.efi")]);
     assert_eq!(efivars::boot_order(&machine.host()).unwrap(), [1, 0]);
     let entries = current_entries(&machine.host()).unwrap();
@@ -179,9 +162,9 @@ fn older_entries_of_the_same_name_are_replaced_and_others_stay() {
     machine.put("BootFFFF", b"damaged");
     machine.put("BootOrder", &[3, 0, 1, 0, 2, 0, 0, 0]);
     let outcome = install_efi_entries(&machine.host(), &disk, &table, None).unwrap();
-    let Outcome::Installed { removed, entries, .. } = outcome else { panic!("{outcome:?}") };
-    assert_eq!(removed, [0, 1]);
-    assert_eq!(entries[0].number, 0);
+    let Outcome::Installed { made, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(made.removed, [0, 1]);
+    assert_eq!(made.entries[0].number, 0);
     assert_eq!(efivars::boot_order(&machine.host()).unwrap(), [0, 3, 2]);
     let numbers: Vec<_> = current_entries(&machine.host()).unwrap().iter().map(|e| e.number).collect();
     assert_eq!(numbers, [0, 2, 3]);
@@ -225,6 +208,99 @@ fn what_stands_in_the_way_is_told_apart() {
     let disk = mbr_disk(machine.root.path(), &vec![0u8; 1 << 20], 0xef);
     let table = Table::read_device(&disk).unwrap();
     assert!(install(&machine.host(), &disk, &table, None).is_err());
+}
+
+#[test]
+fn a_mirrored_partition_gets_an_entry_on_every_disk_that_says_which() {
+    let machine = Machine::new();
+    let host = machine.host();
+    let disk = gpt_disk(machine.root.path(), &fat(FatTypeSelection::Fat16, 32, debian));
+    let first = Table::read_device(&disk).unwrap();
+    let disk = mbr_disk(machine.root.path(), &fat(FatTypeSelection::Fat16, 32, debian), 0xef);
+    let second = Table::read_device(&disk).unwrap();
+    let places = [
+        Place::mirror(&first, &first.partitions()[0], 0),
+        Place::mirror(&second, &second.partitions()[0], 1),
+    ];
+    let loader = |label: Option<&str>, path: &str| Loader { label: label.map(Into::into), path: path.into() };
+    let loaders = [loader(Some("debian"), "\\shimx64.efi"), loader(None, "\\bootx64.efi")];
+    for _ in 0..2 {
+        make_entries(&host, &loaders, &places).unwrap();
+        let entries = current_entries(&host).unwrap();
+        let labels: Vec<&str> = entries.iter().map(|entry| entry.option.description.as_str()).collect();
+        let expected = [
+            "debian (RAID, part0)",
+            "ironic2 (RAID, part0)",
+            "debian (RAID, part1)",
+            "ironic2 (RAID, part1)",
+        ];
+        assert_eq!(labels, expected, "made again, they replace their namesakes");
+        assert!(
+            entries[0].path_text.starts_with("HD(1,GPT,") && entries[2].path_text.starts_with("HD(1,MBR,")
+        );
+    }
+    assert_eq!(efivars::boot_order(&host).unwrap(), [3, 2, 1, 0]);
+}
+
+/// A file system of its own in the place of the variables; unmounted when dropped.
+struct Store(PathBuf);
+
+impl Store {
+    /// `None`, with a word about it, where this may not mount.
+    fn mount(machine: &Machine, options: &str) -> Option<Self> {
+        let store = Self(machine.variables());
+        if Self::run("/bin/mount", &["-t", "tmpfs", "-o", options, "store"], &store.0) {
+            machine.put("Timeout", &[1, 0]);
+            return Some(store);
+        }
+        std::mem::forget(store);
+        let _ = std::io::stderr().write_all(b"SKIPPED: mounting needs root\n"); // past cargo's capture: it counts
+        None
+    }
+
+    fn make_read_only(&self) {
+        assert!(Self::run("/bin/mount", &["-o", "remount,ro"], &self.0));
+    }
+
+    fn names(&self) -> Vec<String> {
+        let files = std::fs::read_dir(&self.0).unwrap();
+        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn run(program: &str, arguments: &[&str], place: &Path) -> bool {
+        // The test itself stands for the one who mounts.
+        #[allow(clippy::disallowed_methods)]
+        let output = std::process::Command::new(program).args(arguments).arg(place).output();
+        output.is_ok_and(|output| output.status.success())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        assert!(Self::run("/bin/umount", &[], &self.0));
+    }
+}
+
+#[test]
+fn loop_a_store_that_is_full_or_read_only_is_told_with_what_to_do() {
+    let machine = Machine::new();
+    let disk = gpt_disk(machine.root.path(), &fat(FatTypeSelection::Fat16, 32, debian));
+    let table = Table::read_device(&disk).unwrap();
+    let fails = || install_efi_entries(&machine.host(), &disk, &table, None).unwrap_err().to_string();
+    let only = [format!("Timeout-{GLOBAL}")];
+    // Each variable takes a page. There is room for one; for an entry, but not for the order.
+    for (room, variable) in [("size=4k", "Boot0000"), ("size=8k", "BootOrder")] {
+        let Some(store) = Store::mount(&machine, room) else { return };
+        let error = fails();
+        assert!(error.contains(variable) && error.contains("store is full"), "{error}");
+        assert!(error.contains("clean_uefi_nvram"), "{error}");
+        assert_eq!(store.names(), only, "{room}: no entry without a place in the order is left");
+    }
+    let Some(store) = Store::mount(&machine, "size=1m") else { return };
+    store.make_read_only();
+    let error = fails();
+    assert!(error.contains("mount it read-write"), "{error}");
+    assert_eq!(store.names(), only);
 }
 
 #[test]

@@ -105,11 +105,11 @@ fn boot_entries(cx: &Context, disk: &wire::Disk, request: &InstallBootloader) ->
     let outcome = boot::install_efi_entries(&cx.host, &device, &table, esp_uuid)
         .map_err(|error| Error::other(format!("making boot entries for {}", disk.name), error))?;
     match outcome {
-        Outcome::Installed { partition, entries, removed } => {
-            let made: Vec<String> =
-                entries.iter().map(|entry| format!("{} ({})", entry.label, entry.path)).collect();
-            let made = made.join(", ");
-            tracing::info!(device = disk.name, partition, made, removed = removed.len(), "boot entries made");
+        Outcome::Installed { partition, made } => {
+            let names: Vec<String> =
+                made.entries.iter().map(|entry| format!("{} ({})", entry.label, entry.path)).collect();
+            let (names, removed) = (names.join(", "), made.removed.len());
+            tracing::info!(device = disk.name, partition, made = names, removed, "boot entries made");
             Ok(true)
         }
         Outcome::NotUefi => Ok(false),
@@ -143,11 +143,11 @@ mod tests {
     use super::*;
     use crate::generic::fixture::Fixture;
 
-    /// A machine with one disk of 8 MiB; its contents, or nothing but zeroes.
+    /// A machine with one disk of 8 GiB, of which the first 8 MiB are there: its contents, or nothing but zeroes.
     fn machine(is_uefi: bool, image: &[u8]) -> Fixture {
         let mut image = image.to_vec();
         image.resize(8 << 20, 0);
-        let machine = Fixture::new().disk("sda", 8 << 20).bytes("/dev/sda", &image);
+        let machine = Fixture::new().disk("sda", 8 << 30).bytes("/dev/sda", &image);
         if is_uefi { machine.directory("/sys/firmware/efi/efivars") } else { machine }
     }
 
@@ -155,6 +155,15 @@ mod tests {
         machine: &Fixture,
         request: &InstallBootloader,
         is_deployed: bool,
+    ) -> (Result<(), Error>, Context) {
+        run_with(machine, request, is_deployed, &Settings::default())
+    }
+
+    fn run_with(
+        machine: &Fixture,
+        request: &InstallBootloader,
+        is_deployed: bool,
+        settings: &Settings,
     ) -> (Result<(), Error>, Context) {
         let cx = Context::new(machine.host(), events::Events::default());
         let deployed = is_deployed.then(|| Deployed {
@@ -175,7 +184,7 @@ mod tests {
                 seconds: 0.0,
             },
         });
-        (install(&cx, &Settings::default(), deployed.as_ref(), request), cx)
+        (install(&cx, settings, deployed.as_ref(), request), cx)
     }
 
     fn request(root_uuid: Option<&str>, ignore: Option<bool>) -> InstallBootloader {
@@ -211,5 +220,53 @@ mod tests {
         let kinds: Vec<_> = cx.events.after(0, 9).events.into_iter().map(|event| event.kind).collect();
         assert!(matches!(kinds.last(), Some(EventKind::Failed { phase: Phase::BootEntry, .. })), "{kinds:?}");
         assert!(run(&uefi, &request(None, Some(true)), true).0.is_ok());
+    }
+
+    #[test]
+    fn what_the_conductor_says_about_failures_beats_the_configuration() {
+        let bios = machine(false, &[]);
+        for (argument, configured, is_ignored) in
+            [(None, false, false), (None, true, true), (Some(false), true, false), (Some(true), false, true)]
+        {
+            let settings = Settings { ignore_bootloader_failure: configured, ..Settings::default() };
+            let (result, _) = run_with(&bios, &request(Some("0x1a2b3c4d"), argument), false, &settings);
+            assert_eq!(result.is_ok(), is_ignored, "{argument:?} {configured}");
+        }
+    }
+
+    #[test]
+    fn another_boot_mode_than_the_ramdisks_is_no_reason_to_fail() {
+        for (is_uefi, wanted) in [(false, "uefi"), (false, "bios"), (false, "other")] {
+            let request = InstallBootloader { target_boot_mode: Some(wanted.into()), ..request(None, None) };
+            assert!(run(&machine(is_uefi, &[]), &request, true).0.is_ok(), "{wanted}");
+        }
+    }
+
+    /// A FAT without a known loader: a whole-disk image may still boot, a partition image needs its grub.
+    #[test]
+    fn on_uefi_an_esp_without_a_loader_is_enough_for_a_whole_disk_image_alone() {
+        let mut image = vec![0; 512];
+        image[510..].copy_from_slice(&[0x55, 0xaa]);
+        image[450] = 0xef;
+        image[454..458].copy_from_slice(&2048u32.to_le_bytes());
+        image[458..462].copy_from_slice(&8192u32.to_le_bytes());
+        image.resize(1 << 20, 0);
+        let mut boot = vec![0; 512];
+        boot[..3].copy_from_slice(&[0xeb, 0x3c, 0x90]);
+        boot[11..17].copy_from_slice(&[0, 2, 4, 1, 0, 2]); // sector, cluster, reserved, tables
+        boot[17..19].copy_from_slice(&512u16.to_le_bytes());
+        boot[19..21].copy_from_slice(&8192u16.to_le_bytes());
+        boot[21] = 0xf8;
+        boot[22..24].copy_from_slice(&8u16.to_le_bytes());
+        boot[510..].copy_from_slice(&[0x55, 0xaa]);
+        image.extend(boot);
+        let uefi = machine(true, &image);
+        for whole in [None, Some("0x00000000")] {
+            let (result, _) = run(&uefi, &request(whole, None), false);
+            assert!(result.is_ok(), "{result:?}");
+        }
+        let refused = run(&uefi, &request(Some("5f0e9c1e-1ab0-4a11-9d37-fe221c000001"), None), false).0;
+        let Err(Error::InvalidImage { message }) = refused else { panic!("{refused:?}") };
+        assert!(message.contains("enable_bios_bootloader_install"), "{message}");
     }
 }
