@@ -100,6 +100,7 @@ mod tests {
             images: vec![],
             heartbeat_timeout: 300,
             callback_timeout: None,
+            enable_bios_bootloader_install: false,
             kernel_params: "quiet".into(),
             poll: Duration::from_secs(2),
         }

@@ -34,6 +34,8 @@ pub struct Config {
     pub callback_timeout: Option<Duration>,
     /// More kernel parameters for every ramdisk boot.
     pub kernel_params: String,
+    /// Whether agents may run the grub of a partition image.
+    pub enable_bios_bootloader_install: bool,
     /// How often to look at a running command between heartbeats.
     pub poll: Duration,
 }

@@ -111,7 +111,7 @@ pub enum Stage {
     RunSteps,
     /// Ask what was written.
     PartitionUuids,
-    /// Firmware boot entries (UEFI).
+    /// Firmware boot entries (UEFI), the grub of a partition image.
     InstallBootloader,
     /// Switch the machine off, by the agent, else by force.
     PowerOff,

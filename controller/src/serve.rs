@@ -56,6 +56,9 @@ pub struct ServeArguments {
     /// More kernel parameters for every boot of the ramdisk
     #[arg(long, value_name = "PARAMETERS", default_value = "")]
     pub kernel_params: String,
+    /// Let agents run the grub of partition images: programs of the image, with all rights of the ramdisk
+    #[arg(long)]
+    pub enable_bios_bootloader_install: bool,
     /// What is logged to stderr, as RUST_LOG
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     pub log: String,
@@ -175,6 +178,7 @@ fn config(arguments: &ServeArguments, state: PathBuf, address: SocketAddr) -> Re
         callback_timeout: (arguments.callback_timeout > 0)
             .then(|| Duration::from_secs(arguments.callback_timeout)),
         kernel_params: arguments.kernel_params.clone(),
+        enable_bios_bootloader_install: arguments.enable_bios_bootloader_install,
         poll: Duration::from_secs_f64(arguments.poll),
     })
 }

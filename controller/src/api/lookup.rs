@@ -157,7 +157,7 @@ fn config(controller: &Controller, agent_token: Option<Secret>) -> AgentConfig {
         disable_deep_image_inspection: Some(false),
         permitted_image_formats: Some(["raw", "gpt", "qcow2", "iso"].map(String::from).to_vec()),
         agent_skip_bmc_detect: Some(false),
-        enable_bios_bootloader_install: Some(false),
+        enable_bios_bootloader_install: Some(controller.config.enable_bios_bootloader_install),
         // Also applies to image downloads, and image servers with TLS 1.2 are many.
         tls_min_version: Some("1.2".into()),
         rest: rest.as_object().cloned().unwrap_or_else(Map::new),

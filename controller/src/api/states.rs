@@ -47,7 +47,11 @@ pub async fn provision(
             // A wrong state is the more helpful thing to hear first.
             let at = record.node.provision_state;
             if machine::next(at, record.node.target_provision_state, verb).is_some() {
-                check_deploy(&record.node, controller.config.ramdisk_files().is_some())?;
+                check_deploy(
+                    &record.node,
+                    controller.config.ramdisk_files().is_some(),
+                    controller.config.enable_bios_bootloader_install,
+                )?;
                 controller.power(&record, |driver, machine| driver.validate(machine)).await?;
             }
             configdrive(&record, given.get("configdrive"))?

@@ -22,7 +22,7 @@ use crate::machine::{self, Verb};
 pub struct DeployArguments {
     /// Name or UUID
     node: String,
-    /// Whole-disk image: an http(s) URL, or a local file
+    /// The image, of a whole disk unless --root-gb is given: an http(s) URL, or a local file
     #[arg(long, value_name = "URL|PATH")]
     image: String,
     /// sha256:HEX, sha512:HEX, HEX, or the URL of a checksum file; needed for a URL, computed for a file
@@ -43,6 +43,18 @@ pub struct DeployArguments {
     /// Config drive: the directory that holds openstack/, an ISO, or base64 of a gzipped ISO
     #[arg(long, value_name = "DIR|FILE")]
     config_drive: Option<PathBuf>,
+    /// The image is that of a root file system: make partitions, one of this size for it; it boots by its own grub
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..))]
+    root_gb: Option<u32>,
+    /// Besides the root partition, swap space of this size
+    #[arg(long, value_name = "MIB", requires = "root_gb")]
+    swap_mb: Option<u32>,
+    /// Besides the root partition, an ext4 file system of this size
+    #[arg(long, value_name = "GIB", requires = "root_gb")]
+    ephemeral_gb: Option<u32>,
+    /// Keep the ephemeral file system of an earlier deployment with the same sizes, and what is in it
+    #[arg(long, requires = "ephemeral_gb")]
+    preserve_ephemeral: bool,
     /// Which disk: root device hints as JSON, such as {"serial": "X"} or {"size": "> 100"}
     #[arg(long, value_name = "JSON")]
     root_device: Option<String>,
@@ -136,6 +148,7 @@ pub async fn deploy(client: &Client, arguments: DeployArguments, target: &str) -
         Checksum::Url(url) => operations.push(set("image_checksum", url.into())),
     }
     operations.extend(signed.into_iter().map(|(key, value)| set(key, value)));
+    operations.extend(partitions(&arguments).into_iter().map(|(key, value)| set(key, value)));
     if let Some(hints) = root_device {
         operations.push(set("root_device", hints));
     }
@@ -176,6 +189,18 @@ fn signed(arguments: &DeployArguments) -> Result<Vec<(&'static str, Value)>, Fai
         fields.push(("image_verify", true.into()));
     }
     Ok(fields)
+}
+
+/// What makes the image one of a partition.
+fn partitions(arguments: &DeployArguments) -> Vec<(&'static str, Value)> {
+    let Some(root_gb) = arguments.root_gb else { return Vec::new() };
+    vec![
+        ("image_type", "partition".into()),
+        ("root_gb", root_gb.into()),
+        ("swap_mb", arguments.swap_mb.unwrap_or_default().into()),
+        ("ephemeral_gb", arguments.ephemeral_gb.unwrap_or_default().into()),
+        ("preserve_ephemeral", arguments.preserve_ephemeral.into()),
+    ]
 }
 
 /// Refuses a node that is not there or not in a state for this, before an upload and before its record is changed.

@@ -2,7 +2,9 @@
 //! `drivers/modules/agent.py`, `conductor/steps.py` (agent protocol page, 8.5).
 
 use serde_json::{Map, Value, json};
-use wire::{ImageInfo, Node, Secret, StepKind};
+use wire::{ImageInfo, Node, OtherKeys, Secret, StepKind};
+
+use crate::power::BootMode;
 
 /// Ironic's priority of `write_image`: what an agent advertises above runs before it, what it advertises below after it.
 const WRITE_IMAGE_PRIORITY: u64 = 80;
@@ -14,8 +16,13 @@ const IN_BAND_LIMIT: u64 = 100;
 #[error("{0}")]
 pub struct PlanError(String);
 
+/// Whether the node's image is a root file system, for which the agent makes the partitions.
+pub fn is_partition_image(node: &Node) -> bool {
+    node.instance_info.get("image_type").and_then(Value::as_str) == Some("partition")
+}
+
 /// The image of a node's `instance_info`, as it goes to the agent.
-pub fn image_info(node: &Node) -> Result<ImageInfo, PlanError> {
+pub fn image_info(node: &Node, boot_mode: BootMode) -> Result<ImageInfo, PlanError> {
     let info = &node.instance_info;
     let text = |key: &str| match info.get(key) {
         None | Some(Value::Null) => Ok(None),
@@ -30,11 +37,15 @@ pub fn image_info(node: &Node) -> Result<ImageInfo, PlanError> {
             "instance_info/image_source is \"{source}\": it must be an http or https URL"
         )));
     }
-    if text("image_type")?.is_some_and(|kind| kind == "partition") {
-        return Err(PlanError(
-            "instance_info/image_type is partition: only whole-disk images can be deployed".into(),
-        ));
-    }
+    let image_type = text("image_type")?;
+    let rest = match image_type.as_deref() {
+        None | Some("whole-disk") => Map::new(),
+        Some("partition") => partitions(info)?,
+        Some(other) => {
+            let known = "it must be partition or whole-disk";
+            return Err(PlanError(format!("instance_info/image_type is \"{other}\": {known}")));
+        }
+    };
     let checksum = text("image_checksum")?;
     let (algorithm, value) = (text("image_os_hash_algo")?, text("image_os_hash_value")?);
     match (&checksum, &algorithm, &value) {
@@ -68,6 +79,9 @@ pub fn image_info(node: &Node) -> Result<ImageInfo, PlanError> {
         signature_url: text("image_signature_url")?,
         signature_keys: keys(info.get("image_signature_keys"))?,
         verify: truth(info.get("image_verify"))?,
+        deploy_boot_mode: image_type.as_ref().map(|_| boot_mode.name().to_owned()),
+        image_type,
+        rest: OtherKeys(rest),
         ..ImageInfo::default()
     })
 }
@@ -96,21 +110,60 @@ fn truth(value: Option<&Value>) -> Result<Option<bool>, PlanError> {
     }
 }
 
-/// Checks that a node can be deployed: a ramdisk to boot, an image to write.
-pub fn check(node: &Node, has_ramdisk: bool) -> Result<(), PlanError> {
+/// The sizes of a partition image: as an operator gives them, and as the agent takes them.
+fn partitions(info: &Map<String, Value>) -> Result<Map<String, Value>, PlanError> {
+    let size = |key: &str| match info.get(key) {
+        None | Some(Value::Null) => Ok(0),
+        Some(Value::String(text)) if text.trim().is_empty() => Ok(0),
+        Some(value) => {
+            let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
+            number.filter(|size| *size <= u64::from(u32::MAX)).ok_or_else(|| {
+                PlanError(format!("instance_info/{key} is {value}: it must be a whole number, such as 10"))
+            })
+        }
+    };
+    let (root_gb, swap_mb, ephemeral_gb) = (size("root_gb")?, size("swap_mb")?, size("ephemeral_gb")?);
+    if root_gb == 0 {
+        let text = "a partition image needs instance_info/root_gb, the size of its partition in GiB";
+        return Err(PlanError(text.into()));
+    }
+    let format = match info.get("ephemeral_format") {
+        Some(format @ Value::String(_)) => format.clone(),
+        _ if ephemeral_gb > 0 => "ext4".into(),
+        _ => Value::Null,
+    };
+    let preserve = info.get("preserve_ephemeral").and_then(Value::as_bool).unwrap_or(false);
+    let sizes = json!({
+        "root_gb": root_gb, "root_mb": root_gb * 1024, "swap_mb": swap_mb, "ephemeral_gb": ephemeral_gb,
+        "ephemeral_mb": ephemeral_gb * 1024, "ephemeral_format": format, "preserve_ephemeral": preserve,
+    });
+    Ok(sizes.as_object().cloned().unwrap_or_default())
+}
+
+/// Checks that a node can be deployed: a ramdisk to boot, an image to write, and that it will boot.
+pub fn check(node: &Node, has_ramdisk: bool, may_run_grub: bool) -> Result<(), PlanError> {
     if !has_ramdisk {
         let text = "the controller has no ramdisk: start it with `ferric serve --ramdisk DIR`, where DIR holds kernel and initramfs";
         return Err(PlanError(text.into()));
     }
-    image_info(node).map(|_| ())
+    if is_partition_image(node) && !may_run_grub {
+        let text = "a partition image boots by its own grub, which runs in the ramdisk with all rights: where that is wanted, start \
+                    the controller with `ferric serve --enable-bios-bootloader-install`; or deploy a whole-disk image";
+        return Err(PlanError(text.into()));
+    }
+    image_info(node, BootMode::Uefi).map(|_| ())
 }
 
 /// The steps of a deployment: the agent's own with a priority, and `write_image`, by descending priority; `deploy` before
 /// `raid` where they are equal.
-pub fn deploy_steps(node: &Node, listed: &Value) -> Result<Vec<Map<String, Value>>, PlanError> {
+pub fn deploy_steps(
+    node: &Node,
+    listed: &Value,
+    boot_mode: BootMode,
+) -> Result<Vec<Map<String, Value>>, PlanError> {
     let mut steps = in_band(StepKind::Deploy, listed)?;
     steps.retain(|step| priority(step) < IN_BAND_LIMIT);
-    let image = serde_json::to_value(image_info(node)?)
+    let image = serde_json::to_value(image_info(node, boot_mode)?)
         .map_err(|e| PlanError(format!("describing the image: {e}")))?;
     let configdrive = node.instance_info.get("configdrive").cloned().unwrap_or(Value::Null);
     let write = json!({
@@ -195,7 +248,7 @@ mod tests {
                 {"step": "too_early", "priority": 100, "interface": "deploy", "reboot_requested": false},
             ],
         }, "hardware_manager_version": {}});
-        let steps = deploy_steps(&node(image()), &listed).unwrap();
+        let steps = deploy_steps(&node(image()), &listed, BootMode::Uefi).unwrap();
         let names: Vec<_> = steps.iter().map(|s| s.get("step").unwrap().as_str().unwrap()).collect();
         assert_eq!(names, ["before", "raid_first", "write_image", "after"]);
         let args = steps.get(2).unwrap().get("args").unwrap();
@@ -212,15 +265,47 @@ mod tests {
             (json!({"image_source": "file:///etc/passwd"}), "http or https"),
             (json!({"image_os_hash_value": null}), "go together"),
             (json!({"image_os_hash_value": null, "image_os_hash_algo": null}), "no checksum"),
-            (json!({"image_type": "partition"}), "whole-disk"),
+            (json!({"image_type": "partition"}), "root_gb"),
+            (json!({"image_type": "partition", "root_gb": "big"}), "root_gb is \"big\""),
+            (json!({"image_type": "bootc"}), "whole-disk"),
         ] {
             let mut info = image();
             info.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-            let error = check(&node(info), true).unwrap_err();
+            let error = check(&node(info), true, true).unwrap_err();
             assert!(error.0.contains(word), "{error}");
         }
-        assert!(check(&node(image()), false).unwrap_err().0.contains("--ramdisk"));
-        assert_eq!(check(&node(image()), true), Ok(()));
+        assert!(check(&node(image()), false, false).unwrap_err().0.contains("--ramdisk"));
+        assert_eq!(check(&node(image()), true, false), Ok(()));
+        let mut partition = image();
+        partition.as_object_mut().unwrap().extend(sizes(json!({})));
+        assert!(check(&node(partition.clone()), true, false).unwrap_err().0.contains("--enable-bios"));
+        assert_eq!(check(&node(partition), true, true), Ok(()));
+    }
+
+    fn sizes(more: Value) -> Map<String, Value> {
+        let mut sizes = json!({"image_type": "partition", "root_gb": "3"});
+        sizes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        sizes.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn a_partition_image_goes_out_with_its_sizes_in_mebibytes() {
+        let mut info = image();
+        info.as_object_mut().unwrap().extend(sizes(json!({"ephemeral_gb": 1, "swap_mb": 64})));
+        let sent = serde_json::to_value(image_info(&node(info.clone()), BootMode::Bios).unwrap()).unwrap();
+        for (key, value) in [
+            ("image_type", json!("partition")),
+            ("deploy_boot_mode", json!("bios")),
+            ("root_mb", json!(3072)),
+            ("swap_mb", json!(64)),
+            ("ephemeral_mb", json!(1024)),
+            ("ephemeral_format", json!("ext4")),
+            ("preserve_ephemeral", json!(false)),
+        ] {
+            assert_eq!(sent[key], value, "{key}");
+        }
+        let whole = serde_json::to_value(image_info(&node(image()), BootMode::Bios).unwrap()).unwrap();
+        assert_eq!((whole.get("root_mb"), whole.get("image_type")), (None, None));
     }
 
     #[test]

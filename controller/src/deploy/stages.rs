@@ -115,14 +115,14 @@ impl Controller {
             return Err(Trouble::step(step, failure_text(result.command_error.as_ref())));
         }
         let listed = result.command_result.unwrap_or(Value::Null);
+        let boot_mode = self.boot_mode(record).await?;
         let steps = match kind {
-            StepKind::Deploy => plan::deploy_steps(&record.node, &listed),
+            StepKind::Deploy => plan::deploy_steps(&record.node, &listed, boot_mode),
             StepKind::Clean | StepKind::Service => plan::clean_steps(&listed),
         };
         let steps = steps.map_err(|error| Trouble::step(step, error.to_string()))?;
         let names: Vec<&str> = steps.iter().filter_map(|step| step.get("step")?.as_str()).collect();
         tracing::info!(node = %record.node.label(), steps = ?names, "steps are planned");
-        let boot_mode = self.boot_mode(record).await?;
         self.change(record, move |record| {
             record.node.driver_internal_info.insert("deploy_boot_mode".into(), boot_mode.name().into());
             if let Some(work) = &mut record.work {
@@ -274,9 +274,10 @@ impl Controller {
         let found = result.command_result.unwrap_or(Value::Null);
         let text = |key: &str| found.get(key).and_then(Value::as_str).map(str::to_owned);
         let (root, efi) = (text("root uuid"), text("efi system partition uuid"));
-        // Firmware boot entries are for UEFI; a BIOS starts what is at the disk's beginning.
+        // A BIOS starts what is at the disk's beginning: a whole-disk image has put it there, a partition image has not.
         let stage = match self.boot_mode(record).await? {
             BootMode::Uefi => Stage::InstallBootloader,
+            BootMode::Bios if plan::is_partition_image(&record.node) => Stage::InstallBootloader,
             BootMode::Bios => Stage::PowerOff,
         };
         self.change(record, move |record| {
@@ -311,10 +312,11 @@ impl Controller {
         let newest = commands.iter().rev().find(|command| command.command_name == "install_bootloader");
         match newest.map(|command| command.command_status) {
             None => {
-                self.hub.notice(record.node.uuid, "making the firmware's boot entry");
+                self.hub.notice(record.node.uuid, "making the disk bootable");
+                let boot_mode = self.boot_mode(record).await?;
                 let params = json!({
                     "root_uuid": work.root_uuid, "efi_system_part_uuid": work.efi_uuid, "prep_boot_part_uuid": null,
-                    "target_boot_mode": BootMode::Uefi.name(),
+                    "target_boot_mode": boot_mode.name(),
                 });
                 let Value::Object(params) = params else { return Ok(Next::Again) };
                 match agent.run("image.install_bootloader", params, false).await {

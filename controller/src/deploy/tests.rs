@@ -76,6 +76,32 @@ async fn a_bios_deployment_makes_no_firmware_entry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_image_gets_its_boot_loader_on_bios_too() {
+    let bench = Bench::new(BootMode::Bios).await;
+    let sizes = json!({ "image_type": "partition", "root_gb": 2, "swap_mb": 64 });
+    let node = bench.deploy_with(sizes).await;
+    let agent = FakeAgent::boot(&bench).await;
+    agent.finish(Ok(()));
+    agent.heartbeat(&bench, &node).await;
+    bench.reaches(ProvisionState::Active).await;
+    assert_eq!(
+        agent.asked(),
+        [
+            "deploy.get_deploy_steps",
+            WRITE,
+            "standby.get_partition_uuids",
+            "image.install_bootloader",
+            "standby.power_off"
+        ]
+    );
+    let bodies = agent.shared.lock().unwrap().bodies.clone();
+    let image = &bodies[1]["params"]["step"]["args"]["image_info"];
+    assert_eq!((&image["root_mb"], &image["swap_mb"]), (&json!(2048), &json!(64)));
+    assert_eq!(image["deploy_boot_mode"], "bios");
+    assert_eq!(bodies[3]["params"]["target_boot_mode"], "bios");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_step_leaves_a_message_the_logs_and_a_machine_that_is_off() {
     let bench = Bench::new(BootMode::Uefi).await;
     let node = bench.deploy().await;

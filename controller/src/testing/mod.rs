@@ -154,6 +154,7 @@ impl Bench {
             heartbeat_timeout: 60,
             callback_timeout,
             kernel_params: String::new(),
+            enable_bios_bootloader_install: true,
             poll: Duration::from_millis(50),
             state,
         };
@@ -230,11 +231,18 @@ impl Bench {
 
     /// Starts a deployment of `demo`.
     pub async fn deploy(&self) -> String {
+        self.deploy_with(json!({})).await
+    }
+
+    /// As `deploy`, with more in its `instance_info`.
+    pub async fn deploy_with(&self, more: Value) -> String {
         let uuid = self.available().await;
-        let info = json!([{ "op": "add", "path": "/instance_info", "value": {
+        let mut image = json!({
             "image_source": "http://images/disk.raw", "image_os_hash_algo": "sha256", "image_os_hash_value": "ab",
             "image_disk_format": "raw",
-        }}]);
+        });
+        image.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let info = json!([{ "op": "add", "path": "/instance_info", "value": image }]);
         let patched = self.call(Method::PATCH, "/v1/nodes/demo", Some("1.68"), Some(info)).await;
         assert_eq!(patched.status, 200, "{}", patched.text);
         let started = self.provision(json!({ "target": "active", "configdrive": "H4sIdrive" })).await;

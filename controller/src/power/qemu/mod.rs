@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use wire::PowerState;
 
@@ -224,10 +225,16 @@ impl PowerDriver for QemuDriver {
     }
 
     fn power_state(&self, machine: &Machine) -> Result<PowerState, PowerError> {
-        match Qmp::connect(&self.files(machine).socket()) {
-            Ok(_) => Ok(PowerState::On),
-            Err(e) if is_off(&e) => Ok(PowerState::Off),
-            Err(e) => Err(failed(machine, "reading the power state", e.to_string())),
+        let socket = self.files(machine).socket();
+        let deadline = Instant::now() + process::STOP_LIMIT;
+        loop {
+            match Qmp::connect(&socket) {
+                Ok(_) => return Ok(PowerState::On),
+                Err(e) if is_off(&e) => return Ok(PowerState::Off),
+                // It is about to end, or has ended while it greeted us.
+                Err(e) if qmp::hung_up(&e) && Instant::now() < deadline => std::thread::sleep(process::TICK),
+                Err(e) => return Err(failed(machine, "reading the power state", e.to_string())),
+            }
         }
     }
 

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 /// QEMU detaches itself within a second; on a machine under load it may take its time.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Flushing a large disk may take a while after `quit`.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
-const TICK: Duration = Duration::from_millis(20);
+pub const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks at a process that starts or ends.
+pub const TICK: Duration = Duration::from_millis(20);
 
 /// QEMU, where distributions put it.
 pub fn find_qemu() -> Option<PathBuf> {

@@ -12,6 +12,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A line longer than this is not QMP.
 const LINE_LIMIT: u64 = 1 << 20;
 
+/// Whether QEMU ended in the middle of the conversation.
+pub fn hung_up(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
+}
+
 /// A connection to a running QEMU.
 pub struct Qmp {
     reader: BufReader<UnixStream>,
@@ -57,14 +65,7 @@ impl Qmp {
     pub fn quit(&mut self) -> io::Result<()> {
         match self.execute("quit") {
             Ok(_) => Ok(()),
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
-                ) =>
-            {
-                Ok(())
-            }
+            Err(e) if hung_up(&e) => Ok(()),
             Err(e) => Err(e),
         }
     }

@@ -142,3 +142,20 @@ fn a_real_qemu_is_started_found_again_and_stopped() {
     assert!(!dir.path().join("vms").join(machine.uuid.to_string()).exists());
     assert!(disk.exists());
 }
+
+#[test]
+fn a_machine_that_ends_while_it_is_asked_is_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = QemuDriver::new(folder.path().to_owned());
+    let machine = machine(json!({"qemu_disk": "/d"}));
+    let socket = driver.files(&machine).socket();
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let ending = std::thread::spawn(move || {
+        for _ in 0..3 {
+            drop(listener.accept().unwrap()); // as QEMU's end cuts what is under way
+        }
+    });
+    assert_eq!(driver.power_state(&machine).unwrap(), PowerState::Off);
+    ending.join().unwrap();
+}
