@@ -319,6 +319,74 @@ mod tests {
         assert_eq!(places(&power_gpt), [(Prep, 1, 9), (Root, 9, 1033)]);
     }
 
+    /// Every combination, in words: size in MiB and type of each partition, `*` for the active one. The letters of a row are e:
+    /// ephemeral, s: swap, d: config drive.
+    #[test]
+    fn every_combination_has_exactly_its_partitions() {
+        const ESP: &str = "550 c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
+        const DATA: &str = "0fc63daf-8483-4772-8e79-3d69d8477de4";
+        const SWAP: &str = "64 0657fd6d-a4ab-43c4-84e5-0933c84b4f4f";
+        const BIOS: &str = "1 21686148-6449-6e6f-744e-656564454649";
+        const PREP: &str = "8 9e1a2d38-c612-4316-aa26-8b49521e5a8b";
+        let on_gpt = |first: Option<&str>, extra: &str| -> Vec<String> {
+            let first = first.map(str::to_owned).into_iter();
+            let extra = extra.chars().map(|letter| match letter {
+                'e' => format!("2048 {DATA}"),
+                's' => SWAP.to_owned(),
+                _ => format!("2 {DATA}"),
+            });
+            first.chain(extra).chain([format!("1024 {DATA}")]).collect()
+        };
+        let on_mbr = |first: Option<&str>, extra: &str, active: &str| -> Vec<String> {
+            let first = first.map(str::to_owned).into_iter();
+            let extra = extra.chars().map(|letter| match letter {
+                'e' => "2048 83",
+                's' => "64 82",
+                _ => "2 83",
+            });
+            first.chain(extra.map(Into::into)).chain([format!("1024 83{active}")]).collect()
+        };
+        for extra in ["", "e", "s", "d", "es", "ed", "sd", "esd"] {
+            let has = |letter: char, mib: u64| if extra.contains(letter) { mib } else { 0 };
+            let wishes = |label, is_uefi, is_power| Wishes {
+                label,
+                is_uefi,
+                is_power,
+                ephemeral_mib: has('e', 2048),
+                swap_mib: has('s', 64),
+                config_drive_mib: has('d', 2),
+                ..PLAIN
+            };
+            for (what, wishes, expected) in [
+                ("uefi", wishes(Label::Gpt, true, false), on_gpt(Some(ESP), extra)),
+                ("uefi on power", wishes(Label::Gpt, true, true), on_gpt(Some(ESP), extra)),
+                ("bios with gpt", wishes(Label::Gpt, false, false), on_gpt(Some(BIOS), extra)),
+                ("bios", wishes(Label::Mbr, false, false), on_mbr(None, extra, "*")),
+                ("power with gpt", wishes(Label::Gpt, false, true), on_gpt(Some(PREP), extra)),
+                ("power", wishes(Label::Mbr, false, true), on_mbr(Some("8 41*"), extra, "")),
+            ] {
+                let planned = Layout::plan(&wishes, 100 << 30, 512);
+                if expected.len() > 4 && wishes.label == Label::Mbr {
+                    assert!(planned.unwrap_err().contains("room for 4"), "{what} {extra}");
+                    continue;
+                }
+                let found: Vec<String> = planned
+                    .unwrap()
+                    .partitions
+                    .iter()
+                    .map(|p| {
+                        let kind = match p.kind {
+                            PartitionType::Guid(guid) => guid.to_string(),
+                            PartitionType::Id(id) => format!("{id:x}"),
+                        };
+                        format!("{} {kind}{}", p.size_byte / MIB, if p.is_active { "*" } else { "" })
+                    })
+                    .collect();
+                assert_eq!(found, expected, "{what} {extra}");
+            }
+        }
+    }
+
     #[test]
     fn the_active_partition_of_an_mbr_is_the_one_that_boots() {
         let active = |wishes: &Wishes| -> Vec<Role> {
@@ -339,6 +407,16 @@ mod tests {
         assert!(refused(gpt, 1026 * MIB).contains("larger disk"), "the backup table needs room too");
         assert!(refused(Wishes { root_mib: 0, ..PLAIN }, 1 << 40).contains("root_gb"));
         assert!(refused(Wishes { root_mib: 3 << 20, ..PLAIN }, 8 << 40).contains("disk_label"));
+        let large = Wishes { root_mib: (2 << 20) - 2, ..PLAIN };
+        assert!(Layout::plan(&large, 8 << 40, 512).is_ok(), "up to what an MBR can name");
+        assert!(refused(Wishes { root_mib: 2 << 20, ..PLAIN }, 8 << 40).contains("disk_label"));
+        assert!(
+            Layout::plan(&Wishes { root_mib: 8 << 20, ..PLAIN }, 16 << 40, 4096).is_ok(),
+            "larger sectors"
+        );
+        assert!(
+            Layout::plan(&Wishes { root_mib: 8 << 20, label: Label::Gpt, ..PLAIN }, 16 << 40, 512).is_ok()
+        );
         let five = Wishes { is_power: true, swap_mib: 1, ephemeral_mib: 1, config_drive_mib: 1, ..PLAIN };
         assert!(refused(five, 1 << 40).contains("room for 4"));
         assert!(refused(Wishes { swap_mib: u64::MAX, ..PLAIN }, 1 << 40).contains("absurdly"));
