@@ -4,10 +4,11 @@
 #   build-debian-image.sh [--cache DIR]        (default: .cache in the repository)
 #
 # The last line, and the only one on stdout, is the folder that holds the result:
-#   disk.raw  disk.qcow2  disk-zlib.qcow2  disk-zstd.qcow2  root.qcow2  SHA256SUMS  SHA512SUMS
+#   disk.raw  disk.qcow2  disk-zlib.qcow2  disk-zstd.qcow2  disk-4kn.qcow2  root.qcow2  SHA256SUMS  SHA512SUMS
 #
 # The disk: GPT with a BIOS boot partition (grub core image), an ESP (Debian's signed shim and
 # grub) and an ext4 root; it boots on BIOS and on UEFI, from virtio-blk, virtio-scsi and NVMe.
+# disk-4kn.qcow2 is the same for disks with sectors of 4096 bytes, for UEFI alone (BIOS knows no such disks).
 # root.qcow2 is the root file system alone, as a partition image: it has grub's programs for both firmwares, and no boot loader.
 # At each start it reads its config drive and prints one FERRIC-DEPLOYED line on ttyS0
 # (ferric-deployed.sh). The packages come from the sources that this machine itself uses; where
@@ -26,7 +27,8 @@ kernel=linux-image-cloud-amd64
 
 root_uuid=5f0e9c1e-1ab0-4a11-9d37-fe221c000001
 esp_mib=16
-slack_mib=24
+# Room in the root file system, for the boot loader that a partition image installs besides.
+slack_mib=64
 
 packages=(
     "$kernel" initramfs-tools zstd kmod udev systemd-sysv e2fsprogs mount login passwd
@@ -62,6 +64,7 @@ need mkfs.vfat dosfstools
 need mcopy mtools
 need mke2fs e2fsprogs
 need grub-mkimage grub-common
+need python3 python3
 need qemu-img qemu-utils
 need unshare util-linux
 [ "$(id -u)" = 0 ] || need newuidmap uidmap
@@ -88,7 +91,7 @@ if [ -z "${http_proxy:-}" ]; then
     [ -z "${proxy:-}" ] || export http_proxy=$proxy
 fi
 
-key=$(cat "${BASH_SOURCE[0]}" "$here/ferric-deployed.sh" "$here/ferric-deployed.service" \
+key=$(cat "${BASH_SOURCE[0]}" "$here/ferric-deployed.sh" "$here/ferric-deployed.service" "$here/gpt-4kn.py" \
     <(printf '%s\n%s\n' "$suite" "$source_text") | sha256sum | cut -c1-16)
 mkdir -p "$cache/images"
 cache=$(cd "$cache" && pwd)
@@ -187,15 +190,13 @@ phase "making the root file system"
 "${as_root[@]}" sh -c 'mkdir "$1/root" && tar -C "$1/root" --numeric-owner --exclude "./dev/*" -xf "$1/root.tar"' sh "$work"
 used_mib=$("${as_root[@]}" du -sm --apparent-size "$work/root" | cut -f1)
 root_mib=$((used_mib * 107 / 100 + slack_mib))
-# With a journal: an image that was killed once would otherwise check itself and reboot.
-"${as_root[@]}" mke2fs -q -F -t ext4 -J size=4 -m 0 -L ferric-root -U "$root_uuid" \
+# With a journal: an image that was killed once would otherwise check itself and reboot. Smaller blocks than 4096 bytes can not
+# be mounted from a disk with sectors of that size.
+"${as_root[@]}" mke2fs -q -F -t ext4 -b 4096 -J size=4 -m 0 -L ferric-root -U "$root_uuid" \
     -d "$work/root" "$work/root.ext4" "${root_mib}M"
 
 phase "making the ESP and the grub core image"
 export MTOOLS_SKIP_CHECK=1
-truncate -s "${esp_mib}M" "$work/esp"
-mkfs.vfat -n ESP -i FE221C01 "$work/esp" >/dev/null
-mmd -i "$work/esp" ::/EFI ::/EFI/BOOT ::/EFI/debian
 cat >"$work/esp.cfg" <<GRUB
 search --no-floppy --fs-uuid --set=root $root_uuid
 set prefix=(\$root)/boot/grub
@@ -206,12 +207,19 @@ GRUB
 shim=$work/root/usr/lib/shim
 grub=$work/root/usr/lib/grub/x86_64-efi-signed
 # No fbx64.efi beside BOOTX64.EFI: shim would start it, and it makes an entry and resets.
-mcopy -i "$work/esp" "$shim/shimx64.efi.signed" ::/EFI/BOOT/BOOTX64.EFI
-mcopy -i "$work/esp" "$grub/grubx64.efi.signed" ::/EFI/BOOT/grubx64.efi
-mcopy -i "$work/esp" "$shim/shimx64.efi.signed" ::/EFI/debian/shimx64.efi
-mcopy -i "$work/esp" "$grub/grubx64.efi.signed" ::/EFI/debian/grubx64.efi
-mcopy -i "$work/esp" "$work/esp.cfg" ::/EFI/debian/grub.cfg
-mcopy -i "$work/esp" "$work/BOOTX64.CSV" ::/EFI/debian/BOOTX64.CSV
+make_esp() { # FILE SECTOR-SIZE
+    truncate -s "${esp_mib}M" "$1"
+    mkfs.vfat -n ESP -i FE221C01 -S "$2" "$1" >/dev/null
+    mmd -i "$1" ::/EFI ::/EFI/BOOT ::/EFI/debian
+    mcopy -i "$1" "$shim/shimx64.efi.signed" ::/EFI/BOOT/BOOTX64.EFI
+    mcopy -i "$1" "$grub/grubx64.efi.signed" ::/EFI/BOOT/grubx64.efi
+    mcopy -i "$1" "$shim/shimx64.efi.signed" ::/EFI/debian/shimx64.efi
+    mcopy -i "$1" "$grub/grubx64.efi.signed" ::/EFI/debian/grubx64.efi
+    mcopy -i "$1" "$work/esp.cfg" ::/EFI/debian/grub.cfg
+    mcopy -i "$1" "$work/BOOTX64.CSV" ::/EFI/debian/BOOTX64.CSV
+}
+make_esp "$work/esp" 512
+make_esp "$work/esp-4kn" 4096
 cat >"$work/core.cfg" <<GRUB
 search.fs_uuid $root_uuid root
 set prefix=(\$root)/boot/grub
@@ -236,6 +244,11 @@ sgdisk --verify "$disk" | grep -q 'No problems found' || die "the partition tabl
 place() { dd if="$1" of="$disk" bs=1M seek="$2" conv=notrunc,sparse status=none; }
 place "$work/esp" 2
 place "$work/root.ext4" $((2 + esp_mib))
+# The same places, in sectors of 4096 bytes. No boot code: what follows is for BIOS.
+disk_4kn=$work/disk-4kn
+cp --sparse=always "$disk" "$disk_4kn"
+python3 "$here/gpt-4kn.py" "$disk_4kn"
+dd if="$work/esp-4kn" of="$disk_4kn" bs=1M seek=2 conv=notrunc status=none
 
 # grub on BIOS without grub-install: boot.img in the first 440 bytes of the disk, the core image
 # in the BIOS boot partition, and three fields that say where the next piece lies.
@@ -259,6 +272,7 @@ phase "converting to qcow2: plain, zlib, zstd"
 qemu-img convert -O qcow2 "$disk" "$work/out/disk.qcow2"
 qemu-img convert -O qcow2 -c "$disk" "$work/out/disk-zlib.qcow2"
 qemu-img convert -O qcow2 -c -o compression_type=zstd "$disk" "$work/out/disk-zstd.qcow2"
+qemu-img convert -O qcow2 -c -o compression_type=zstd "$disk_4kn" "$work/out/disk-4kn.qcow2"
 qemu-img convert -O qcow2 -c -o compression_type=zstd "$work/root.ext4" "$work/out/root.qcow2"
 
 phase "checksums"

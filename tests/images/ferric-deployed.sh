@@ -5,8 +5,10 @@
 set -u
 
 metadata=
-drive=/dev/disk/by-label/config-2
 udevadm settle --timeout=20
+# As cloud-init does: a label of FAT is in capitals.
+drive=/dev/disk/by-label/config-2
+[ -e "$drive" ] || drive=/dev/disk/by-label/CONFIG-2
 if [ -e "$drive" ] && mkdir -p /run/config-drive && mount -o ro "$drive" /run/config-drive; then
     metadata=$(tr -d '\n' </run/config-drive/openstack/latest/meta_data.json)
 fi
@@ -33,6 +35,18 @@ firmware=bios
 [ ! -d /sys/firmware/efi ] || firmware=uefi
 read -r uptime _ </proc/uptime
 
-printf '\r\nFERRIC-DEPLOYED hostname=%s firmware=%s root=%s kernel=%s uptime=%s config-drive=%s%s\r\n' \
+# The name of the firmware's boot entry that this system was started by.
+boot_entry() {
+    global=8be4df61-93ca-11d2-aa0d-00e098032b8c
+    cd /sys/firmware/efi/efivars 2>/dev/null && [ -e "BootCurrent-$global" ] || return
+    number=$(od -An -v -tx2 -j4 "BootCurrent-$global" | tr -d ' \n' | tr a-f A-F)
+    for unit in $(od -An -v -tu2 -w2 -j10 "Boot$number-$global"); do
+        [ "$unit" != 0 ] || return
+        printf '%b' "\\0$(printf %o "$unit")"
+    done
+}
+entry=$(boot_entry)
+
+printf '\r\nFERRIC-DEPLOYED hostname=%s firmware=%s root=%s kernel=%s uptime=%s entry="%s" config-drive=%s%s\r\n' \
     "$(cat /proc/sys/kernel/hostname)" "$firmware" "$(findmnt -n -o SOURCE /)" "$(uname -r)" \
-    "$uptime" "${instance:-none}" "${message:+ message=\"$message\"}" >/dev/ttyS0
+    "$uptime" "$entry" "${instance:-none}" "${message:+ message=\"$message\"}" >/dev/ttyS0

@@ -20,11 +20,14 @@ pub struct Shape {
     pub boot: &'static str,
     /// Size of its blank disk.
     pub disk_gib: u32,
+    /// Bytes of a sector of its disk: 512, or 4096 on NVMe.
+    pub sector: u32,
 }
 
 impl Shape {
     /// UEFI, virtio, the ramdisk loaded by QEMU itself, and the smallest disk that is taken without a hint.
-    pub const QUICK: Self = Self { firmware: Firmware::Uefi, bus: "virtio", boot: "direct", disk_gib: 4 };
+    pub const QUICK: Self =
+        Self { firmware: Firmware::Uefi, bus: "virtio", boot: "direct", disk_gib: 4, sector: 512 };
     /// The same with BIOS, for an image of noise: on UEFI one without an ESP is refused.
     pub const NOISE: Self = Self { firmware: Firmware::Bios, ..Self::QUICK };
 }
@@ -68,7 +71,7 @@ impl Bench {
         let disk = self.scratch.join(format!("{name}.disk"));
         let serial = self.scratch.join(format!("{name}.serial.log"));
         let firmware = if shape.firmware == Firmware::Uefi { "uefi" } else { "bios" };
-        let driver_info = [
+        let mut driver_info = vec![
             format!("qemu_disk={}", disk.display()),
             format!("qemu_create_disk={}G", shape.disk_gib),
             format!("qemu_disk_bus={}", shape.bus),
@@ -77,6 +80,11 @@ impl Bench {
             format!("qemu_serial_log={}", serial.display()),
             format!("qemu_accel={}", crate::vm::accelerator()),
         ];
+        if shape.sector != 512 {
+            let size = |kind: &str| format!("nvme.{kind}_block_size={}", shape.sector);
+            let arguments = json!(["-global", size("logical"), "-global", size("physical")]);
+            driver_info.push(format!("qemu_extra_args={arguments}"));
+        }
         self.controller.add_node(name, mac, &driver_info)?;
         Ok(Node { name: name.to_owned(), disk, serial: Serial::follow(serial) })
     }

@@ -82,7 +82,7 @@ impl DebianImage {
         &self.dir
     }
 
-    /// The path of one form: `disk.raw`, `disk.qcow2`, `disk-zlib.qcow2`, `disk-zstd.qcow2`.
+    /// The path of one form: `disk.raw`, `disk.qcow2`, `disk-zlib.qcow2`, `disk-zstd.qcow2`, `disk-4kn.qcow2`, `root.qcow2`.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }

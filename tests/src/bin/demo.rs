@@ -55,7 +55,7 @@ fn demo() -> Result<()> {
     phase("A blank machine: UEFI, 512 MiB of memory, an empty disk of 4 GiB");
     shown("ferric node create demo --driver qemu --mac 52:54:00:fe:88:1c ...");
     shown("ferric node manage demo && ferric node provide demo");
-    let shape = Shape { firmware: Firmware::Uefi, bus: "virtio", boot: "pxe", disk_gib: 4 };
+    let shape = Shape { firmware: Firmware::Uefi, bus: "virtio", boot: "pxe", disk_gib: 4, sector: 512 };
     let node = bench.node("demo", "52:54:00:fe:88:1c", shape)?;
     let config = bench.config_drive("ferric-demo", "deployed by Ferric")?;
 
