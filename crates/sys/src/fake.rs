@@ -79,6 +79,9 @@ pub enum Call {
 /// Plays a management controller.
 pub type FakeController = Box<dyn Fn(&Path, &IpmiRequest) -> io::Result<Vec<u8>> + Send + Sync>;
 
+/// Puts something where a file system is mounted.
+pub type Filler = Box<dyn Fn(&MountRequest) + Send + Sync>;
+
 /// Writes down every call and lets it succeed.
 #[derive(Default)]
 pub struct RecordingKernel {
@@ -87,6 +90,8 @@ pub struct RecordingKernel {
     pub addresses: Vec<(String, IpAddr)>,
     /// What `permanent_address` answers, by interface; an error for others.
     pub permanent: HashMap<String, Vec<u8>>,
+    /// Plays the file systems that `mount` mounts.
+    pub fill: Option<Filler>,
     /// What `unmount` fails with.
     pub unmount_fails: Option<io::ErrorKind>,
     /// What `supported_link_modes` answers, by interface; an error for others.
@@ -117,6 +122,9 @@ impl RecordingKernel {
 
 impl Kernel for RecordingKernel {
     fn mount(&self, request: &MountRequest) -> io::Result<()> {
+        if let Some(fill) = &self.fill {
+            fill(request);
+        }
         self.record(Call::Mount(request.clone()))
     }
 

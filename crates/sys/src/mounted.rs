@@ -24,9 +24,9 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts; makes the directory to mount on where it is missing (and then removes it at the end).
+    /// Mounts; makes the directory to mount on where nothing is there (and then removes it at the end).
     pub fn new(host: &Host, request: &MountRequest) -> io::Result<Self> {
-        let made_directory = !request.target.is_dir();
+        let made_directory = !request.target.exists();
         if made_directory {
             std::fs::create_dir_all(&request.target)?;
         }

@@ -1,17 +1,15 @@
 //! Running programs: absolute path, never a shell, always a time limit, `LC_ALL=C`.
 
-use std::ffi::CString;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::children;
+use crate::{cell, children};
 
 /// How much of a program's standard error an error message quotes, in bytes from its end.
 const STDERR_TAIL: usize = 2048;
@@ -27,7 +25,7 @@ pub struct CommandLine {
     pub stdin: Vec<u8>,
     /// When it is killed.
     pub limit: Duration,
-    /// The directory that is `/` for it; `None` for the system's own.
+    /// The directory that is `/` for it, of a system that is not ours: see [`CommandLine::inside`]. `None` for our own.
     pub root: Option<PathBuf>,
     /// Variables that it gets besides `LC_ALL=C`. With a root of its own it gets nothing of this process's environment.
     pub environment: Vec<(String, String)>,
@@ -41,7 +39,8 @@ impl CommandLine {
         Self { argv, stdin: Vec::new(), limit, root: None, environment: Vec::new() }
     }
 
-    /// The same inside another system: the program and all it sees lie below `root`, and it gets a `PATH` of its own.
+    /// The same inside another system: the program and all it sees lie below `root`, and it gets a `PATH` of its own. It sees
+    /// nothing of ours: no process, network, kernel parameter or environment; and may do nothing but with files.
     pub fn inside(mut self, root: impl Into<PathBuf>) -> Self {
         self.root = Some(root.into());
         self.variable("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -146,7 +145,7 @@ impl Runner for SystemRunner {
         let mut program = std::process::Command::new(program);
         if let Some(root) = &command.root {
             program.env_clear();
-            confine(&mut program, root).map_err(start_error)?;
+            cell::enter(&mut program, root).map_err(start_error)?;
         }
         program
             .args(arguments)
@@ -186,19 +185,6 @@ impl Runner for SystemRunner {
         drop(writer);
         check(command, status, output)
     }
-}
-
-/// Makes `root` the program's `/`, once it is a process of its own.
-fn confine(program: &mut std::process::Command, root: &Path) -> io::Result<()> {
-    let root = CString::new(root.as_os_str().as_bytes())?;
-    let enter = move || {
-        nix::unistd::chroot(root.as_c_str())?;
-        Ok(nix::unistd::chdir(c"/")?)
-    };
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed; chroot and chdir are plain system calls on
-    // strings that were made before, and nothing is allocated.
-    unsafe { program.pre_exec(enter) };
-    Ok(())
 }
 
 fn wait_until(child: &mut std::process::Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
@@ -284,8 +270,8 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(command.to_string().starts_with("chroot /"));
-        if nix::unistd::geteuid().is_root() {
-            let command = CommandLine::new(["/usr/bin/env"]).inside("/").variable("A", "b");
+        if let Some(other) = crate::cell::tests::Other::new() {
+            let command = CommandLine::new(["/usr/bin/env"]).inside(other.path()).variable("A", "b");
             let output = String::from_utf8(SystemRunner.run(&command).unwrap().stdout).unwrap();
             let mut names: Vec<_> = output.lines().filter_map(|line| line.split('=').next()).collect();
             names.sort_unstable();

@@ -1,11 +1,11 @@
 //! Boot loaders of partition images: the image's own grub, run inside the image. Source: data plane page, 5.3.
 //!
-//! **This runs programs of a tenant's image with all rights of the ramdisk**, which is why it happens only where the
-//! conductor enables it. Everything is mounted for as long as it takes and unmounted whatever happens.
+//! **This runs programs of a tenant's image** beside the ramdisk's secrets, which is why it happens only where the conductor
+//! enables it, and apart from everything but the image and its disk (`system`). Everything is mounted for as long as it takes
+//! and unmounted whatever happens.
 
 mod assets;
 mod fstab;
-mod links;
 mod system;
 
 use disk::probe::probe;
@@ -14,7 +14,6 @@ use disk::{Device, Region, Source, partition_path};
 use hwm::{Context, Error};
 use sys::{MountRequest, Mounted};
 
-use self::links::Link;
 use self::system::System;
 use crate::deployment::InstallBootloader;
 
@@ -46,9 +45,29 @@ struct Part {
     uuid: String,
 }
 
+/// The partitions that matter.
+struct Parts {
+    table: Table,
+    root: Part,
+    esp: Option<Part>,
+    prep: Option<Part>,
+}
+
 impl Job<'_> {
     /// **Mounts the image and runs its grub**, which writes to the disk and to the image.
     pub(super) fn run(&self) -> Result<(), Error> {
+        let Some(parts) = self.parts()? else {
+            tracing::info!(device = self.device, "the image brings its own boot sector: nothing to install");
+            return Ok(());
+        };
+        disk::show_partitions(&self.cx.host, self.device, &parts.table, self.patience)
+            .map_err(|error| Error::other(format!("waiting for the partitions of {}", self.device), error))?;
+        self.install(&parts)
+    }
+
+    /// What is to be worked on; `None` where there is nothing to do. Whoever has the disk open keeps the kernel from reading its
+    /// table: nobody has, once this has returned.
+    fn parts(&self) -> Result<Option<Parts>, Error> {
         let path = self.cx.host.path(self.device);
         let reading = |error| Error::other(format!("reading the partition table of {}", self.device), error);
         let device = Device::open(&path).map_err(reading)?;
@@ -63,31 +82,35 @@ impl Job<'_> {
         let (esp, prep) =
             (find(&self.request.efi_system_part_uuid)?, find(&self.request.prep_boot_part_uuid)?);
         if esp.is_none() && prep.is_none() && has_boot_sector(&device, &table) {
-            tracing::info!(device = self.device, "the image brings its own boot sector: nothing to install");
-            return Ok(());
+            return Ok(None);
         }
-        // Whoever has the disk open keeps the kernel from reading its table.
-        drop(device);
-        disk::show_partitions(&self.cx.host, self.device, &table, self.patience)
-            .map_err(|error| Error::other(format!("waiting for the partitions of {}", self.device), error))?;
+        Ok(Some(Parts { table, root, esp, prep }))
+    }
+
+    fn install(&self, parts: &Parts) -> Result<(), Error> {
+        let Parts { table, root, esp, prep } = parts;
         let kind = root.kind.ok_or_else(|| Error::InvalidImage {
             message: format!(
                 "{} holds no file system that can be mounted: is the image a root file system?",
                 root.node
             ),
         })?;
-        let _link = Link::make(&self.cx.host, &root.node, &root.uuid);
-        let mut system = System::mount(&self.cx.host, &root.node, kind)?;
-        let result = match &esp {
+        let partitions = table.partitions().iter().map(|found| partition_path(self.device, found.number));
+        let disks: Vec<String> = std::iter::once(self.device.to_owned()).chain(partitions).collect();
+        let mut system = System::mount(&self.cx.host, &root.node, kind, &disks)?;
+        let result = system.name_by_uuid(&root.node, &root.uuid).and_then(|()| match esp {
             Some(esp) => self.install_efi(&mut system, esp),
-            None => install_bios(&system, prep.as_ref().map_or(self.device, |prep| &prep.node)),
-        };
+            None => {
+                let place = prep.as_ref().map_or(self.device, |prep| &prep.node);
+                install_bios(&system, place).map(|()| Vec::new())
+            }
+        });
         let unmounted = system.unmount();
         self.cx.host.kernel().sync();
-        result?;
+        let complaints = result?;
         unmounted?;
-        match &esp {
-            Some(_) => self.need_boot_entries(),
+        match esp {
+            Some(_) => self.need_boot_entries(&complaints),
             None => Ok(()),
         }
     }
@@ -112,9 +135,11 @@ impl Job<'_> {
         })
     }
 
-    /// Puts a boot loader onto the EFI system partition: the one that the image carries, else what its grub makes.
-    fn install_efi(&self, system: &mut System, esp: &Part) -> Result<(), Error> {
+    /// Puts a boot loader onto the EFI system partition: the one that the image carries, else what its grub makes. Gives what
+    /// grub had to complain of.
+    fn install_efi(&self, system: &mut System, esp: &Part) -> Result<Vec<String>, Error> {
         let host = &self.cx.host;
+        let mut complaints = Vec::new();
         if let Some(carried) = system.existing_directory("boot/efi/EFI") {
             tracing::info!(esp = esp.node, "copying the boot loaders that the image carries");
             if let Some(grub) = Grub::find(system) {
@@ -130,18 +155,16 @@ impl Job<'_> {
                 .map_err(|error| Error::other("copying the image's boot loaders", error))?;
             mounted.unmount().map_err(|error| Error::other(format!("unmounting {}", esp.node), error))?;
         }
-        if system.existing_directory("boot/efi/EFI").is_none() || !(self.boot_entries)()? {
+        if system.existing_directory("boot/efi/EFI").is_none() || !self.makes_boot_entries()? {
             let grub = Grub::find(system).ok_or_else(no_grub)?;
             let source = host.path(&esp.node);
             system.mount_at("boot/efi", |target| MountRequest::new(source, target, "vfat"))?;
             // Either may fail where the other does it: without variables of the firmware, or on systems that refuse one.
             for options in [&[][..], &["--removable"]] {
                 if let Err(error) = grub.install(system, options) {
-                    tracing::warn!(
-                        error = hwm::chain(&error),
-                        ?options,
-                        "the image's grub did not install itself"
-                    );
+                    let error = hwm::chain(&error);
+                    tracing::warn!(error, ?options, "the image's grub did not install itself");
+                    complaints.push(error);
                 }
             }
             let configured = grub.configure(system);
@@ -153,24 +176,32 @@ impl Job<'_> {
         {
             tracing::warn!(%error, "the image's /etc/fstab did not get the EFI system partition");
         }
-        Ok(())
+        Ok(complaints)
     }
 
-    fn need_boot_entries(&self) -> Result<(), Error> {
+    /// Whether the EFI system partition holds a boot loader now, to which boot entries were made.
+    fn makes_boot_entries(&self) -> Result<bool, Error> {
         // What was written through the partition's node must be seen through the disk's.
         if let Err(error) = self.cx.host.kernel().flush_buffers(&self.cx.host.path(self.device)) {
             tracing::debug!(%error, "buffers not flushed");
         }
-        match (self.boot_entries)()? {
-            true => Ok(()),
-            false => Err(Error::InvalidImage {
-                message: format!(
-                    "the image's grub left no boot loader on the EFI system partition of {}: does the image hold grub for \
-                     UEFI (grub-efi)?",
-                    self.device
-                ),
-            }),
+        (self.boot_entries)()
+    }
+
+    fn need_boot_entries(&self, complaints: &[String]) -> Result<(), Error> {
+        if self.makes_boot_entries()? {
+            return Ok(());
         }
+        let reason = match complaints {
+            [] => "does the image hold grub for UEFI (grub-efi)?".to_owned(),
+            complaints => complaints.join("; "),
+        };
+        Err(Error::InvalidImage {
+            message: format!(
+                "the image's grub left no boot loader on the EFI system partition of {}: {reason}",
+                self.device
+            ),
+        })
     }
 }
 
@@ -246,5 +277,7 @@ fn has_boot_sector(device: &Device, table: &Table) -> bool {
     active.is_some_and(|active| has_code(0) || has_code(active.start_byte))
 }
 
+#[cfg(test)]
+mod flow_tests;
 #[cfg(test)]
 mod tests;

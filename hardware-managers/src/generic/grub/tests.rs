@@ -66,7 +66,7 @@ fn a_root_that_is_not_there_is_not_found() {
 fn image(programs: &[&str], runner: FakeRunner) -> (tempfile::TempDir, System) {
     let root = tempfile::tempdir().unwrap();
     let host = Host::new(root.path(), Arc::new(runner), Arc::new(RecordingKernel::default()));
-    let system = System::mount(&host, "/dev/sda1", "ext4").unwrap();
+    let system = System::mount(&host, "/dev/sda1", "ext4", &[]).unwrap();
     for program in programs {
         let path = system.directory(program.rsplit_once('/').unwrap().0).unwrap();
         std::fs::write(path.join(program.rsplit_once('/').unwrap().1), "").unwrap();
