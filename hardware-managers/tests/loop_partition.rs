@@ -262,3 +262,60 @@ fn loop_a_wrong_digest_leaves_no_table_and_no_root() {
     // Swap comes first: the root starts at 9 MiB.
     assert!(disk.read(9 * MIB as u64, MIB).iter().all(|byte| *byte == 0), "its superblock is not there");
 }
+
+#[test]
+fn loop_bios_with_gpt_has_room_for_grub_on_either_sector_size() {
+    for sector in [512, 4096] {
+        let Some(disk) = disk(160, sector) else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let machine = Machine::new(&disk, "boot_mode:bios,disk_label:gpt");
+        let image = root_image(directory.path());
+        machine.deploy(&image, json!({}), Some(&config_drive())).unwrap();
+        let name = disk.name();
+        let uuids = machine.deployment.partition_uuids();
+        assert_eq!(
+            uuids["partitions"],
+            json!({"BIOS Boot partition": format!("{name}p1"), "swap": format!("{name}p2"),
+                   "configdrive": format!("{name}p3"), "root": format!("{name}p4")})
+        );
+        assert_eq!(
+            (&uuids["root uuid"], &uuids["efi system partition uuid"]),
+            (&json!(ROOT_UUID), &Value::Null)
+        );
+        assert_eq!(machine.table().kind(), "gpt");
+        assert_eq!(machine.blkid(2, "LABEL"), "swap1");
+        assert_eq!(machine.blkid(3, "LABEL"), "config-2");
+        assert_eq!(std::fs::read(machine.copy(4, directory.path())).unwrap()[..image.len()], image);
+    }
+}
+
+/// A file system as far as it is recognised: `magic` and `uuid` at their places.
+fn superblock(magic: &[u8], at: usize, uuid_at: usize) -> Vec<u8> {
+    let mut image = vec![0; MIB];
+    image[at..at + magic.len()].copy_from_slice(magic);
+    image[uuid_at..uuid_at + 16].copy_from_slice(&[0xab; 16]);
+    image
+}
+
+#[test]
+fn loop_a_root_is_known_by_its_file_system_or_else_by_its_partition() {
+    let Some(disk) = disk(160, 512) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let fat = directory.path().join("fat");
+    std::fs::write(&fat, vec![0; MIB]).unwrap();
+    tool("/usr/sbin/mkfs.vfat", &["-i", "1234ABCD", fat.to_str().unwrap()]);
+    let uuid = "abababab-abab-abab-abab-abababababab";
+    for (image, expected) in [
+        (superblock(b"XFSB", 0, 32), Some(uuid)),
+        (superblock(b"_BHRfS_M", 65_600, 65_568), Some(uuid)),
+        (std::fs::read(&fat).unwrap(), Some("1234-ABCD")),
+        (vec![7; MIB], None),
+    ] {
+        let machine = Machine::new(&disk, "boot_mode:bios,disk_label:gpt");
+        let text = machine.deploy(&image, json!({"swap_mb": 0}), None).unwrap();
+        let root = machine.table().partitions()[1].uuid.clone();
+        let expected = expected.unwrap_or(&root);
+        assert_eq!(machine.deployment.partition_uuids()["root uuid"], expected);
+        assert!(text.ends_with(&format!("root_uuid={expected}")), "{text}");
+    }
+}

@@ -110,6 +110,25 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_is_made_without_a_question_and_with_the_label() {
+        for (kind, arguments) in [
+            ("ext2", "-q -F -L"),
+            ("ext3", "-q -F -L"),
+            ("ext4", "-q -F -L"),
+            ("xfs", "-q -f -L"),
+            ("btrfs", "-q -f -L"),
+            ("vfat", "-n"),
+            ("other", "-L"),
+        ] {
+            let command = format!("/sbin/mkfs.{kind} {arguments} ephemeral0 /dev/sda2");
+            let (_root, host) =
+                machine(&format!("sbin/mkfs.{kind}"), FakeRunner::default().answer(&command, ""));
+            let Ok(Maker::Tool(tool)) = Maker::find(&host, Some(kind)) else { panic!("{kind}") };
+            tool.make(&host, "/dev/sda", 2).unwrap();
+        }
+    }
+
+    #[test]
     fn the_tool_is_asked_for_the_label_and_its_failure_is_told() {
         let command = "/usr/sbin/mkfs.ext4 -q -F -L ephemeral0 /dev/nvme0n1p2";
         let (_root, host) = machine("usr/sbin/mkfs.ext4", FakeRunner::default().answer(command, ""));
