@@ -16,6 +16,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
+use crate::busy::patiently;
+
 /// Memory alignment that direct I/O accepts on every device seen so far: a page.
 pub const DIRECT_ALIGNMENT: usize = 4096;
 
@@ -102,14 +104,14 @@ impl BlockDevice {
     /// Opens `path`. Changes nothing on the device.
     ///
     /// # Errors
-    /// `EBUSY` when the device is in use, `InvalidInput` when it is no block device, else what the kernel says.
+    /// `EBUSY` when the device is in use for longer than a moment, `InvalidInput` when it is no block device, else what the kernel says.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = nix::libc::O_EXCL | nix::libc::O_DIRECT | nix::libc::O_CLOEXEC;
         // Looked at before it is opened: opening a FIFO or a tape has effects of its own.
         if !std::fs::metadata(path)?.file_type().is_block_device() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a block device"));
         }
-        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+        let file = patiently(|| OpenOptions::new().read(true).write(true).custom_flags(flags).open(path))?;
         if !file.metadata()?.file_type().is_block_device() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a block device"));
         }

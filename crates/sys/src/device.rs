@@ -8,6 +8,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::busy::patiently;
+
 mod ioctl {
     // linux/fs.h
     nix::ioctl_read_bad!(blksszget, 0x1268, libc::c_int);
@@ -45,8 +47,8 @@ pub fn open_exclusive(path: &Path) -> io::Result<File> {
     if block_device_number(path)?.is_none() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a block device"));
     }
-    let file =
-        OpenOptions::new().read(true).write(true).custom_flags(libc::O_EXCL | libc::O_CLOEXEC).open(path)?;
+    let flags = libc::O_EXCL | libc::O_CLOEXEC;
+    let file = patiently(|| OpenOptions::new().read(true).write(true).custom_flags(flags).open(path))?;
     if !file.metadata()?.file_type().is_block_device() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a block device"));
     }

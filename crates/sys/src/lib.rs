@@ -8,6 +8,7 @@
 
 mod ata;
 mod block;
+mod busy;
 mod cell;
 pub mod children;
 pub mod confined;

@@ -3,15 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::sleep;
-use std::time::Duration;
 
+use crate::busy::patiently;
 use crate::{Host, MountRequest};
 
-/// Tries to unmount what somebody still looks at, before it is taken out of the tree anyway; and to mount what somebody
-/// still holds: a probe, or a child process that was started a moment ago and has not closed what it inherited.
-const ATTEMPTS: u32 = 10;
-const INTERVAL: Duration = Duration::from_millis(200);
 /// Where temporary mount points are made.
 const TEMPORARY: &str = "/run/ferric";
 
@@ -78,20 +73,6 @@ impl Mounted {
             tracing::debug!(directory = %self.target.display(), %error, "mount point not removed");
         }
         result
-    }
-}
-
-/// Tries again while it is busy, for two seconds.
-fn patiently(mut act: impl FnMut() -> io::Result<()>) -> io::Result<()> {
-    let mut attempt = 1;
-    loop {
-        match act() {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && attempt < ATTEMPTS => {
-                attempt += 1;
-                sleep(INTERVAL);
-            }
-            result => return result,
-        }
     }
 }
 
