@@ -20,6 +20,7 @@ everything=(
     "gdisk dosfstools mtools e2fsprogs:partitions and file systems of the disk image"
     "grub-common grub-pc-bin:the BIOS boot loader of the disk image"
     "dnsmasq-base iproute2:servers and cables for networks in namespaces"
+    "parted xfsprogs btrfs-progs cryptsetup-bin:file systems and tables to recognise as others do"
     "zstd kmod fdisk cpio genisoimage:second opinions on what was built"
     "minisign:to sign images"
 )

@@ -152,10 +152,19 @@ fn lvm(look: &dyn Look) -> Option<FileSystem> {
     for sector in 0..4u64 {
         if look.magic(sector * 512, b"LABELONE").is_some() {
             look.magic(sector * 512 + 24, b"LVM2 001")?;
-            return Some(FileSystem { kind: "LVM2_member", ..FileSystem::default() });
+            let header = u64::from(look.le32(sector * 512 + 20)?).min(480);
+            let uuid = look.text(sector * 512 + header, 32).and_then(|id| dashed(&id));
+            return Some(FileSystem { kind: "LVM2_member", label: None, uuid });
         }
     }
     None
+}
+
+/// The identifier of a physical volume as LVM prints it: 6, 4, 4, 4, 4, 4 and 6 characters.
+fn dashed(id: &str) -> Option<String> {
+    let places = [(0, 6), (6, 10), (10, 14), (14, 18), (18, 22), (22, 26), (26, 32)];
+    let parts: Option<Vec<&str>> = places.iter().map(|(from, to)| id.get(*from..*to)).collect();
+    parts.map(|parts| parts.join("-"))
 }
 
 /// Members of Linux software arrays: version 1.1 at the start, 1.2 at 4 KiB, 1.0 and 0.90 near the end.
@@ -170,7 +179,11 @@ fn raid(look: &dyn Look) -> Option<FileSystem> {
     }
     let old = (look.size() & !0xffff).checked_sub(0x10000)?;
     look.magic(old, &MAGIC)?;
-    Some(FileSystem { kind: "linux_raid_member", ..FileSystem::default() })
+    // Four numbers, the first apart from the others (linux/raid/md_p.h).
+    let words: Option<Vec<u32>> = [20, 52, 56, 60].iter().map(|at| look.le32(old + at)).collect();
+    let bytes: Vec<u8> = words?.into_iter().flat_map(u32::to_be_bytes).collect();
+    let uuid = Uuid::from_slice(&bytes).ok().map(|uuid| uuid.to_string());
+    Some(FileSystem { kind: "linux_raid_member", label: None, uuid })
 }
 
 fn luks(look: &dyn Look) -> Option<FileSystem> {
@@ -181,7 +194,9 @@ fn luks(look: &dyn Look) -> Option<FileSystem> {
 
 fn ntfs(look: &dyn Look) -> Option<FileSystem> {
     look.magic(3, b"NTFS    ")?;
-    Some(FileSystem { kind: "ntfs", ..FileSystem::default() })
+    let serial = look.at(72, 8).and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+    let uuid = serial.filter(|serial| *serial != 0).map(|serial| format!("{serial:016X}"));
+    Some(FileSystem { kind: "ntfs", label: None, uuid })
 }
 
 fn squashfs(look: &dyn Look) -> Option<FileSystem> {
@@ -241,7 +256,17 @@ mod tests {
             ),
             ("iso9660", Some("config-2"), None, vec![(0x8001, &b"CD001"[..]), (0x8028, b"config-2   ")]),
             ("swap", Some("s"), Some(id_text), vec![(4086, &b"SWAPSPACE2"[..]), (1036, &id), (1052, b"s")]),
-            ("LVM2_member", None, None, vec![(512, &b"LABELONE"[..]), (536, b"LVM2 001")]),
+            (
+                "LVM2_member",
+                None,
+                Some("abcdef-0123-4567-89AB-CDEF-ghij-klmnop"),
+                vec![
+                    (512, &b"LABELONE"[..]),
+                    (532, &[32]),
+                    (536, b"LVM2 001"),
+                    (544, b"abcdef0123456789ABCDEFghijklmnop"),
+                ],
+            ),
             (
                 "linux_raid_member",
                 Some("h:0"),
@@ -249,9 +274,23 @@ mod tests {
                 vec![(4096, &[0xfc, 0x4e, 0x2b, 0xa9, 1][..]), (4112, &id), (4128, b"h:0")],
             ),
             ("linux_raid_member", None, None, vec![(end - 8192, &[0xfc, 0x4e, 0x2b, 0xa9, 1][..])]),
-            ("linux_raid_member", None, None, vec![(end - 65536, &[0xfc, 0x4e, 0x2b, 0xa9][..])]),
+            (
+                "linux_raid_member",
+                None,
+                Some("04030201-0807-0605-0c0b-0a09100f0e0d"),
+                vec![
+                    (end - 65536, &[0xfc, 0x4e, 0x2b, 0xa9][..]),
+                    (end - 65536 + 20, &[1, 2, 3, 4]),
+                    (end - 65536 + 52, &[5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
+                ],
+            ),
             ("crypto_LUKS", None, Some("abc"), vec![(0, &b"LUKS\xba\xbe\0\x01"[..]), (168, b"abc")]),
-            ("ntfs", None, None, vec![(3, &b"NTFS    "[..])]),
+            (
+                "ntfs",
+                None,
+                Some("0807060504030201"),
+                vec![(3, &b"NTFS    "[..]), (72, &[1, 2, 3, 4, 5, 6, 7, 8])],
+            ),
             ("gfs2", None, None, vec![(0x10000, &[1, 0x16, 0x19, 0x70][..])]),
         ] {
             let found = probe(&image(end, &parts)).unwrap_or_else(|| panic!("{kind} not recognised"));
