@@ -145,7 +145,7 @@ fn warn_of_single_path(cx: &Context, selection: &Selection, disk: &Disk) {
     let Some(paths) = &selection.paths else { return };
     let message = format!(
         "{} are paths to the same disk ({}), and no multipath device stands for them: only {} is used. If that path fails, \
-         so does the deployment; a ramdisk with multipathd uses all of them",
+         so does the deployment; start multipathd in the ramdisk before the agent to use all of them",
         paths.devices.join(", "),
         paths.identity,
         disk.name
