@@ -46,23 +46,31 @@ impl Candidate {
 pub fn fetch(runner: &dyn Runner, names: &[&str], cache: &Path, talk: &Talk) -> Result<Vec<PathBuf>> {
     let packages = resolve(runner, names)?;
     std::fs::create_dir_all(cache).map_err(Error::file("making the cache folder", cache))?;
-    let mut paths = Vec::new();
-    for package in packages {
-        let path = cache.join(package.file_name());
-        if path.is_file() && !package.sha256.is_empty() && sha256_of(&path)? == package.sha256 {
-            talk.say(&format!("using {} from the cache", path.display()));
-        } else {
-            talk.say(&format!(
-                "downloading {} {} into {}",
-                package.package,
-                package.version,
-                cache.display()
-            ));
-            download(runner, &package, cache, &path)?;
-        }
-        paths.push(path);
+    packages.iter().map(|package| obtain(runner, package, cache, talk)).collect()
+}
+
+/// The package of exactly this name, in `cache`; downloaded if need be. With it the names of the packages that it depends on.
+pub fn fetch_one(
+    runner: &dyn Runner,
+    name: &str,
+    cache: &Path,
+    talk: &Talk,
+) -> Result<(PathBuf, Vec<String>)> {
+    let package = show(runner, name)?
+        .ok_or_else(|| Error::Request(format!("apt knows no package {name}; {ADVICE}")))?;
+    std::fs::create_dir_all(cache).map_err(Error::file("making the cache folder", cache))?;
+    Ok((obtain(runner, &package, cache, talk)?, package.depends))
+}
+
+fn obtain(runner: &dyn Runner, package: &Candidate, cache: &Path, talk: &Talk) -> Result<PathBuf> {
+    let path = cache.join(package.file_name());
+    if path.is_file() && !package.sha256.is_empty() && sha256_of(&path)? == package.sha256 {
+        talk.say(&format!("using {} from the cache", path.display()));
+    } else {
+        talk.say(&format!("downloading {} {} into {}", package.package, package.version, cache.display()));
+        download(runner, package, cache, &path)?;
     }
-    Ok(paths)
+    Ok(path)
 }
 
 fn download(runner: &dyn Runner, package: &Candidate, cache: &Path, path: &Path) -> Result<()> {

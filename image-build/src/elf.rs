@@ -10,6 +10,8 @@ pub struct Elf<'a> {
 }
 
 const PT_INTERP: u32 = 3;
+const DT_NEEDED: u64 = 1;
+const DT_SONAME: u64 = 14;
 const ET_EXEC: u16 = 2;
 const ET_DYN: u16 = 3;
 
@@ -54,6 +56,29 @@ impl<'a> Elf<'a> {
             }
         }
         None
+    }
+
+    /// The names of the shared libraries that this program or library is linked to (`DT_NEEDED`).
+    pub fn needed(&self) -> Vec<String> {
+        self.dynamic(DT_NEEDED)
+    }
+
+    /// The name by which others are linked to this library (`DT_SONAME`).
+    pub fn library_name(&self) -> Option<String> {
+        self.dynamic(DT_SONAME).into_iter().next()
+    }
+
+    /// The texts of all dynamic entries of a kind.
+    fn dynamic(&self, wanted: u64) -> Vec<String> {
+        let (Some(entries), Some(texts)) = (self.section(".dynamic"), self.section(".dynstr")) else {
+            return Vec::new();
+        };
+        let entries = entries.chunks_exact(16).filter(|entry| u64_at(entry, 0) == Some(wanted));
+        let text = |entry: &[u8]| {
+            let text = texts.get(index(u64_at(entry, 8)?)?..)?.split(|&byte| byte == 0).next()?;
+            Some(String::from_utf8_lossy(text).into_owned())
+        };
+        entries.filter_map(text).collect()
     }
 
     /// The bytes of the section called `name`.
@@ -146,6 +171,36 @@ pub(crate) mod sample {
         elf
     }
 
+    /// A program or library with its dynamic section.
+    pub(crate) fn dynamic(interpreter: Option<&str>, name: Option<&str>, needed: &[&str]) -> Vec<u8> {
+        let mut elf = program(interpreter);
+        let (mut texts, mut entries) = (vec![0u8], Vec::new());
+        let needed = needed.iter().map(|text| (super::DT_NEEDED, *text));
+        for (kind, text) in needed.chain(name.map(|text| (super::DT_SONAME, text))) {
+            entries.extend_from_slice(&kind.to_le_bytes());
+            entries.extend_from_slice(&(texts.len() as u64).to_le_bytes());
+            texts.extend_from_slice(text.as_bytes());
+            texts.push(0);
+        }
+        let names = b"\0.dynamic\0.dynstr\0.shstrtab\0";
+        let entries_at = elf.len();
+        let texts_at = entries_at + entries.len();
+        let names_at = texts_at + texts.len();
+        let table_at = names_at + names.len();
+        elf[40..48].copy_from_slice(&(table_at as u64).to_le_bytes());
+        elf[58..60].copy_from_slice(&64u16.to_le_bytes());
+        elf[60..62].copy_from_slice(&4u16.to_le_bytes());
+        elf[62..64].copy_from_slice(&3u16.to_le_bytes());
+        elf.extend_from_slice(&entries);
+        elf.extend_from_slice(&texts);
+        elf.extend_from_slice(names);
+        elf.extend_from_slice(&[0; 64]);
+        elf.extend_from_slice(&section(1, entries_at, entries.len()));
+        elf.extend_from_slice(&section(10, texts_at, texts.len()));
+        elf.extend_from_slice(&section(18, names_at, names.len()));
+        elf
+    }
+
     fn header(kind: u16, machine: u16) -> Vec<u8> {
         let mut elf = vec![0u8; 64];
         elf[..6].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1]);
@@ -184,6 +239,21 @@ mod tests {
         assert_eq!(Elf::parse(&file).unwrap().interpreter(), None);
         let file = sample::program(Some("/lib64/ld-linux-x86-64.so.2"));
         assert_eq!(Elf::parse(&file).unwrap().interpreter().as_deref(), Some("/lib64/ld-linux-x86-64.so.2"));
+    }
+
+    #[test]
+    fn the_libraries_of_a_program_and_a_librarys_own_name_are_read() {
+        let program = sample::dynamic(Some("/lib64/ld.so"), None, &["liba.so.1", "libb.so"]);
+        let elf = Elf::parse(&program).unwrap();
+        assert_eq!(elf.needed(), ["liba.so.1", "libb.so"]);
+        assert_eq!((elf.library_name(), elf.interpreter().as_deref()), (None, Some("/lib64/ld.so")));
+        let library = sample::dynamic(None, Some("liba.so.1"), &[]);
+        assert_eq!(Elf::parse(&library).unwrap().library_name().as_deref(), Some("liba.so.1"));
+        assert!(Elf::parse(&library).unwrap().needed().is_empty());
+        assert!(Elf::parse(&sample::program(None)).unwrap().needed().is_empty());
+        for cut in 64..library.len() {
+            let _ = Elf::parse(&library[..cut]).map(|elf| (elf.needed(), elf.library_name())); // no panic
+        }
     }
 
     proptest! {

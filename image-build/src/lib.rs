@@ -6,6 +6,7 @@
 //! - [`ramdisk`]: the file tree of the ramdisk, its cpio form, and its compression.
 //! - [`apt`]: where the packages come from when none is given.
 //! - [`elf`]: the little of ELF that modules and the agent's check need.
+//! - [`tools`]: programs of the distribution, with their libraries.
 //! - [`inspect`]: reads an initramfs back, for people.
 //!
 //! It needs no root, changes nothing outside its output and cache folders, and gives the same bytes for the same input.
@@ -20,5 +21,6 @@ pub mod progress;
 pub mod ramdisk;
 pub mod report;
 pub mod story;
+pub mod tools;
 
 pub use error::{Error, Result};

@@ -11,6 +11,7 @@ use ferric_image::kernel::profile::Profile;
 use ferric_image::progress::Talk;
 use ferric_image::ramdisk::add::Addition;
 use ferric_image::ramdisk::compress::Compression;
+use ferric_image::tools::Tool;
 use ferric_image::{Error, inspect, story};
 
 /// Where Debian, Ubuntu and others keep the certificates of their ca-certificates package.
@@ -81,6 +82,9 @@ struct BuildArguments {
     /// Take the firmware files that the modules ask for from this folder, laid out like /lib/firmware.
     #[arg(long, value_name = "DIR")]
     firmware: Option<PathBuf>,
+    /// A program of the distribution, with its libraries, downloaded by apt: mdadm for nodes with software RAID. Repeatable.
+    #[arg(long, value_enum, value_name = "TOOL")]
+    with: Vec<Tool>,
     /// Put a file, or a folder with all in it, into the ramdisk: SOURCE:/DESTINATION, and :MODE in octal if wanted. Repeatable.
     #[arg(long, value_name = "SOURCE:/DESTINATION[:MODE]")]
     add: Vec<Addition>,
@@ -164,6 +168,7 @@ fn build(arguments: BuildArguments) -> Result<String, Error> {
         firmware: arguments.firmware,
         ca_bundle,
         image_keys: arguments.image_key,
+        tools: arguments.with,
         additions: arguments.add,
         compression: arguments.compression,
         level: arguments.level.unwrap_or(arguments.compression.default_level()),

@@ -40,6 +40,8 @@ pub struct Manifest {
     pub kernel_release: String,
     /// The packages the kernel came from.
     pub packages: Vec<Source>,
+    /// The packages that the tools and their libraries came from.
+    pub tool_packages: Vec<Source>,
     /// SHA-256 of the agent, in hex.
     pub agent_sha256: String,
     /// Name of the module profile.
@@ -61,12 +63,14 @@ impl Manifest {
     pub fn table(&self, folder: &Path) -> String {
         let mut out = String::new();
         // Writing to a String can not fail, so the results of `writeln!` are of no use here.
-        let packages = self
-            .packages
-            .iter()
-            .map(|source| format!("{} {}", source.package, source.version))
-            .collect::<Vec<_>>();
-        let _ = writeln!(out, "kernel {} from {}", self.kernel_release, packages.join(", "));
+        let names = |sources: &[Source]| {
+            let names = sources.iter().map(|source| format!("{} {}", source.package, source.version));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let _ = writeln!(out, "kernel {} from {}", self.kernel_release, names(&self.packages));
+        if !self.tool_packages.is_empty() {
+            let _ = writeln!(out, "tools from {}", names(&self.tool_packages));
+        }
         let _ = writeln!(
             out,
             "profile {}: {} modules; initramfs by {}",

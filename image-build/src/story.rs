@@ -1,6 +1,6 @@
 //! The story of a build: packages, modules, files, archive, report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use crate::ramdisk::compress::{Compression, Compressor};
 use crate::ramdisk::tree::{Node, Tree};
 use crate::ramdisk::{cpio, layout};
 use crate::report::{Manifest, OutputFile, Part, size};
+use crate::tools::{self, Tool};
 use crate::{Error, Result, apt};
 
 /// All that a build is asked for.
@@ -43,6 +44,8 @@ pub struct Request {
     pub ca_bundle: Option<PathBuf>,
     /// Public keys of minisign; with any, the agent writes nothing unsigned.
     pub image_keys: Vec<PathBuf>,
+    /// Programs of the distribution.
+    pub tools: Vec<Tool>,
     /// The user's own files.
     pub additions: Vec<Addition>,
     /// How to compress.
@@ -115,6 +118,10 @@ pub fn build(request: &Request, runner: &dyn Runner, talk: &Talk) -> Result<Mani
         let name = layout::image_key(&mut tree, path, &key)?;
         talk.say(&format!("image key: {} as /{name}; nothing unsigned will be written", path.display()));
     }
+    let mut tool_packages = Vec::new();
+    for tool in request.tools.iter().copied().collect::<BTreeSet<_>>() {
+        tool_packages.extend(tools::put(&mut tree, tool, &agent_machine, runner, &request.cache, talk)?);
+    }
     for addition in &request.additions {
         for path in addition.put_into(&mut tree)? {
             talk.warn(&format!("--add replaces {path}"));
@@ -131,6 +138,7 @@ pub fn build(request: &Request, runner: &dyn Runner, talk: &Talk) -> Result<Mani
         ferric_image: env!("CARGO_PKG_VERSION"),
         kernel_release: kernel.release.clone(),
         packages: kernel.sources.clone(),
+        tool_packages,
         agent_sha256,
         profile: request.profile.name(),
         compression: format!("{} -{}", request.compression.name(), request.level),
@@ -326,6 +334,7 @@ mod tests {
             firmware: None,
             ca_bundle: Some(folder.join("ca.crt")),
             image_keys: Vec::new(),
+            tools: Vec::new(),
             additions: Vec::new(),
             compression: Compression::Zstd,
             level: 3,
