@@ -10,6 +10,8 @@ use crate::table::{ESP_TYPE, LINUX_FILE_SYSTEM_TYPE, PartitionType, Table};
 const SWAP_TYPE: Uuid = uuid!("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f");
 /// Where grub puts itself on a GPT disk that boots with BIOS.
 const BIOS_BOOT_TYPE: Uuid = uuid!("21686148-6449-6e6f-744e-656564454649");
+/// Member of a Linux software array.
+const ARRAY_MEMBER_TYPE: Uuid = uuid!("a19d880f-05fc-4d3b-a006-743f0f84911e");
 /// Where the firmware of POWER machines finds its boot loader.
 const PREP_TYPE: Uuid = uuid!("9e1a2d38-c612-4316-aa26-8b49521e5a8b");
 
@@ -36,6 +38,8 @@ pub enum Role {
     ConfigDrive,
     /// The image.
     Root,
+    /// A member of a software array.
+    ArrayMember,
 }
 
 impl Role {
@@ -49,6 +53,7 @@ impl Role {
             Self::Swap => "swap",
             Self::ConfigDrive => "configdrive",
             Self::Root => "root",
+            Self::ArrayMember => "array member",
         }
     }
 }
@@ -103,6 +108,11 @@ pub struct Planned {
 }
 
 impl Planned {
+    /// A partition of the type that its role has in this kind of table.
+    pub fn new(role: Role, label: Label, number: u32, start_byte: u64, size_byte: u64) -> Self {
+        Self { role, number, start_byte, size_byte, kind: kind(role, label), is_active: false }
+    }
+
     /// The first byte after it.
     pub fn end_byte(&self) -> u64 {
         self.start_byte.saturating_add(self.size_byte)
@@ -259,6 +269,7 @@ fn kind(role: Role, label: Label) -> PartitionType {
         Role::BiosBoot => (BIOS_BOOT_TYPE, 0x83),
         Role::Prep => (PREP_TYPE, 0x41),
         Role::Swap => (SWAP_TYPE, 0x82),
+        Role::ArrayMember => (ARRAY_MEMBER_TYPE, 0xfd),
         Role::Ephemeral | Role::ConfigDrive | Role::Root => (LINUX_FILE_SYSTEM_TYPE, 0x83),
     };
     match label {

@@ -9,6 +9,7 @@
 //! - [`table`] reads GPT and MBR and makes new ones, [`fix_gpt`] moves the backup GPT to the end of the disk,
 //!   [`config_drive`] puts a config drive onto a written disk, [`probe`] recognises file systems, [`fat`] and [`iso`] read
 //!   files of an EFI system partition and of virtual media, [`Files`] those of either by path.
+//! - [`md`] knows the software arrays that run, and what their members' superblocks say.
 //! - [`erase`] makes data unreadable; [`wipe_metadata`] only makes a disk look empty.
 //!
 //! Streaming an image onto a disk is `imaging`; boot entries are `boot`.
@@ -29,6 +30,7 @@ mod identity;
 pub mod iso;
 pub mod layout;
 mod list;
+pub mod md;
 mod multipath;
 mod nodes;
 mod policy;
@@ -56,4 +58,4 @@ pub use skip::SkipList;
 pub use source::{Device, Region, Source};
 pub use table::{GptFix, fix_gpt};
 pub use target::{Refusal, Target};
-pub use wipe::{metadata_ranges, wipe_metadata};
+pub use wipe::{metadata_ranges, wipe_metadata, wipe_parts};

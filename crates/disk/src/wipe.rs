@@ -21,6 +21,16 @@ pub fn wipe_metadata(target: &Target) -> Result<(), Error> {
     device.flush()
 }
 
+/// **Zeroes the first and last MiB of each of these parts** (start and length in bytes), and flushes: so that a new partition
+/// shows nothing of what lay there before.
+pub fn wipe_parts(target: &Target, parts: &[(u64, u64)]) -> Result<(), Error> {
+    let device = target.open()?;
+    for (start, length) in metadata_ranges(parts.iter().copied(), device.size()) {
+        zero(&device, start, length)?;
+    }
+    device.flush()
+}
+
 /// What must be zero for nothing to be recognised: both ends of each of these ranges (start and length in bytes), cut at the
 /// end of the disk. Empty ranges are left out.
 pub fn metadata_ranges(parts: impl Iterator<Item = (u64, u64)>, size_bytes: u64) -> Vec<(u64, u64)> {
