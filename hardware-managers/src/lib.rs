@@ -7,7 +7,7 @@
 //! - [`Settings`] is what the agent's configuration says.
 //!
 //! The generic manager reads `/sys` and `/proc` itself and runs no programs, but for what partition images need: the tool
-//! that makes an ephemeral file system, and the image's own grub.
+//! that makes an ephemeral file system, and the image's own grub; and for software RAID, mdadm.
 //! The manager of container steps is there only where the ramdisk has podman or docker.
 
 mod container;

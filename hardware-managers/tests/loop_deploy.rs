@@ -442,7 +442,9 @@ fn step_lists_of_the_registry_carry_the_version() {
         let list = machine.registry.steps(kind, &machine.cx).unwrap().to_value().unwrap();
         assert_eq!(list["hardware_manager_version"]["generic_hardware_manager"], json!("1.2"));
         let listed = list[format!("{}_steps", kind.name())]["GenericHardwareManager"].as_array().unwrap();
-        let names: Vec<_> = listed.iter().map(|step| step["step"].clone()).collect();
+        // Those of software RAID are there where this machine has mdadm.
+        let listed = listed.iter().filter(|step| step["interface"] != "raid");
+        let names: Vec<_> = listed.map(|step| step["step"].clone()).collect();
         assert_eq!(Value::Array(names), steps);
     }
     assert!(matches!(machine.run(StepKind::Clean, "brew_coffee", json!({})), Err(Error::NoManager { .. })));

@@ -1,30 +1,28 @@
 //! The step `erase_devices` on disks of a virtual machine: an NVMe disk formats itself, a disk that can not erase itself is
 //! written over, a namespace that is to be kept is.
 //!
-//! The guest is this very program: it is put into the ramdisk beside the agent and started as the first process, where it
-//! knows itself by its process id. What it did is read from the disks' files, on the host.
+//! The guest is this very program. What it did is read from the disks' files, on the host.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // test code: a panic is a failed test
 
+mod guest;
+
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
-use e2e::{Boot, Bus, Disk, Firmware, Scratch, Vm, VmConfig, dist, patient, skip_vm};
+use anyhow::{Result, ensure};
+use e2e::{Bus, Disk, Firmware, Scratch, Vm, VmConfig, patient, skip_vm};
 
 const MIB: usize = 1 << 20;
 const DISK_BYTES: u64 = 32 << 20;
 /// What the host writes to every disk before.
 const OLD: u8 = 0xa5;
-/// The last line of a guest that did all it was asked.
-const DONE: &str = "GUEST done";
 
 #[test]
 fn vm_disks_erase_themselves_where_they_can_and_are_written_over_where_not() -> Result<()> {
-    if std::process::id() == 1 {
-        guest::run();
+    if guest::is_here() {
+        inside::run();
     }
     if skip_vm()? {
         return Ok(());
@@ -38,13 +36,9 @@ fn vm_disks_erase_themselves_where_they_can_and_are_written_over_where_not() -> 
     }
     config.memory_mib = 1024;
     config.no_reboot = true;
-    config.boot = Boot::Direct {
-        kernel: scratch.join("ramdisk/kernel"),
-        initramfs: ramdisk(&scratch)?,
-        command_line: "console=ttyS0 rdinit=/guest panic=-1 quiet".into(),
-    };
+    config.boot = guest::boot(&scratch, &[])?;
     let mut vm = Vm::start(&config, scratch.path(), "erase")?;
-    vm.serial.wait_for(DONE, patient(240))?;
+    vm.serial.wait_for(guest::DONE, patient(240))?;
     vm.wait_off(patient(60))?;
 
     // No pass of zeroes was asked for: zeroes are the disk's own work, noise is ours.
@@ -87,70 +81,23 @@ impl Found {
     }
 }
 
-/// The ramdisk with this program and the libraries that it is linked to.
-fn ramdisk(scratch: &Scratch) -> Result<PathBuf> {
-    let output = scratch.join("ramdisk");
-    // The tests may start programs.
-    #[allow(clippy::disallowed_methods)]
-    let mut build = Command::new(dist("ferric-image")?);
-    build.arg("build").arg("--agent").arg(dist("ferric-agent")?).arg("--output").arg(&output);
-    build.args(["--modules", "vm", "--level", "1"]);
-    build.arg("--cache").arg(e2e::root().join(".cache/packages"));
-    build.arg("--add").arg(format!("{}:/guest:755", std::env::current_exe()?.display()));
-    for library in libraries()? {
-        // The file may be reached through links; the loader looks where the program says.
-        let source = fs::canonicalize(&library)?;
-        build.arg("--add").arg(format!("{}:{}:755", source.display(), library.display()));
-    }
-    let built = build.output().context("running ferric-image")?;
-    ensure!(built.status.success(), "ferric-image: {}", String::from_utf8_lossy(&built.stderr));
-    Ok(output.join("initramfs"))
-}
-
-/// The shared libraries of this process, under the names that the loader looks for.
-fn libraries() -> Result<Vec<PathBuf>> {
-    let maps = fs::read_to_string("/proc/self/maps")?;
-    let mut libraries: Vec<PathBuf> = maps
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(5))
-        .filter(|path| path.contains(".so"))
-        .map(PathBuf::from)
-        .collect();
-    libraries.sort();
-    libraries.dedup();
-    // The loader itself is named by an absolute path of its own.
-    let loader = Path::new("/lib64/ld-linux-x86-64.so.2");
-    if !libraries.is_empty() && loader.exists() {
-        libraries.push(loader.to_owned());
-    }
-    Ok(libraries)
-}
-
 /// What happens inside the machine.
-mod guest {
-    use std::fs::{self, OpenOptions};
-    use std::io::Write;
-    use std::path::{Path, PathBuf};
-    use std::time::{Duration, Instant};
-
+mod inside {
     use hardware_managers::{Deployment, Settings, builtin};
     use hwm::{Context, Registry, StepCall};
     use serde_json::json;
-    use sys::{Host, MountRequest, Power};
+    use sys::Host;
     use wire::StepKind;
 
-    /// Drivers of the disks, in whatever order they depend on each other.
-    const DRIVERS: [&str; 4] = ["nvme", "virtio_pci", "virtio_scsi", "sd_mod"];
+    use super::guest::{end, prepare, say};
+
+    /// Drivers of the disks, and what they need.
+    const MODULES: [&str; 6] = ["nvme", "virtio", "scsi", "sd_mod", "crc", "t10"];
 
     /// Erases all disks but the one with the serial number `kept`, and switches the machine off.
     pub fn run() -> ! {
         let host = Host::real();
-        for (kind, place) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev")] {
-            let _ = fs::create_dir_all(place);
-            let _ = host.kernel().mount(&MountRequest::new(kind, place, kind)); // said below, by what is missing
-        }
-        load_drivers(&host);
-        wait_for_disks(&host);
+        prepare(&host, &MODULES, 3);
         let node = json!({"uuid": "u", "properties": {"skip_block_devices": [{"serial": "kept"}]},
                           "driver_internal_info": {"agent_erase_devices_zeroize": false, "disk_erasure_concurrency": 4}});
         let deployment = Deployment::new(Settings::default());
@@ -164,58 +111,6 @@ mod guest {
         };
         let result = registry.run_step(&call, &cx);
         say(&format!("GUEST {result:?}"));
-        if result.is_ok() {
-            say(super::DONE);
-        }
-        host.kernel().sync();
-        std::thread::sleep(Duration::from_secs(1)); // the console
-        let _ = host.kernel().power(Power::Off);
-        std::process::exit(1) // the kernel panics, and the machine ends
-    }
-
-    fn say(text: &str) {
-        if let Ok(mut console) = OpenOptions::new().write(true).open("/dev/console") {
-            let _ = writeln!(console, "{text}");
-        }
-    }
-
-    /// Loads what the drivers need, round after round, until nothing new goes in.
-    fn load_drivers(host: &Host) {
-        let mut files = Vec::new();
-        find(Path::new("/lib/modules"), &mut files);
-        let stem =
-            |file: &PathBuf| file.file_stem().and_then(|name| name.to_str()).unwrap_or("").replace('-', "_");
-        let is_wanted = |file: &PathBuf| {
-            let name = stem(file);
-            DRIVERS.contains(&name.as_str())
-                || ["nvme", "virtio", "scsi", "crc", "t10"].iter().any(|part| name.starts_with(part))
-        };
-        files.retain(is_wanted);
-        for _ in 0..8 {
-            files.retain(|file| host.kernel().load_module(file, "").is_err());
-        }
-    }
-
-    fn find(directory: &Path, files: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let path = entry.path();
-            match path.extension().and_then(|name| name.to_str()) {
-                Some("ko") => files.push(path),
-                _ if path.is_dir() && !path.is_symlink() => find(&path, files),
-                _ => {}
-            }
-        }
-    }
-
-    fn wait_for_disks(host: &Host) {
-        let end = Instant::now() + Duration::from_secs(60);
-        while Instant::now() < end {
-            let count = disk::list(host, None).map_or(0, |disks| disks.len());
-            if count >= 3 {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        say(&format!("GUEST sees {:?}", host.names("/sys/block")));
+        end(&host, result.map(drop).map_err(|error| hwm::chain(&error)))
     }
 }

@@ -55,6 +55,7 @@ impl From<&hwm::Error> for Exit {
             hwm::Error::ImageChecksum { .. } => Exit::Checksum,
             hwm::Error::ImageWrite { .. }
             | hwm::Error::BlockDevice { .. }
+            | hwm::Error::SoftwareRaid { .. }
             | hwm::Error::BlockDeviceErase { .. } => Exit::Write,
             hwm::Error::InvalidImage { .. } => Exit::InvalidImage,
             hwm::Error::NoManager { .. }

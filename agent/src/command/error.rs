@@ -151,6 +151,7 @@ impl From<&hwm::Error> for Failure {
             hwm::Error::Deployment { .. } => ErrorClass::DeploymentError,
             hwm::Error::BlockDevice { .. } => ErrorClass::BlockDeviceError,
             hwm::Error::ProtectedDevice { .. } => ErrorClass::ProtectedDeviceError,
+            hwm::Error::SoftwareRaid { .. } => ErrorClass::SoftwareRAIDError,
             hwm::Error::BlockDeviceErase { .. } => ErrorClass::BlockDeviceEraseError,
             hwm::Error::Arguments { .. } => ErrorClass::TypeError,
             hwm::Error::Configuration { .. } => ErrorClass::HardwareManagerConfigurationError,

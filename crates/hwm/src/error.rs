@@ -51,6 +51,9 @@ pub enum Error {
     /// The data on a disk could not be erased.
     #[error("{message}")]
     BlockDeviceErase { message: String },
+    /// Software RAID that can not be as it is asked for, or whose making or deletion failed.
+    #[error("{message}")]
+    SoftwareRaid { message: String },
     /// The disk is protected: outside the allow-list, mounted, in use.
     #[error("{message}")]
     ProtectedDevice { message: String },

@@ -11,8 +11,9 @@ use wire::{
 
 use super::arguments::{WriteImage, install_bootc, only};
 use super::steps::{self, GenericStep};
-use super::{erase, inject, inventory, nvram, pstore, root_disk};
+use super::{erase, inject, inventory, nvram, pstore, raid, root_disk};
 use crate::deployment::Deployment;
+use crate::settings::RootVolumes;
 
 /// The manager that knows every machine a little. Any other is asked before it.
 pub struct GenericHardwareManager {
@@ -62,8 +63,9 @@ impl HardwareManager for GenericHardwareManager {
         Support::GENERIC
     }
 
-    fn steps(&self, kind: StepKind, _: &Context) -> Result<Answer<Vec<Step>>, Error> {
-        Ok(Answer::Mine(steps::advertised(kind, self.deployment.settings().inject_files_priority)))
+    fn steps(&self, kind: StepKind, cx: &Context) -> Result<Answer<Vec<Step>>, Error> {
+        let has_raid = raid::mdadm::find(&cx.host).is_some();
+        Ok(Answer::Mine(steps::advertised(kind, self.deployment.settings().inject_files_priority, has_raid)))
     }
 
     fn run_step(&self, call: &StepCall, cx: &Context) -> Result<Answer<Value>, Error> {
@@ -92,6 +94,21 @@ impl HardwareManager for GenericHardwareManager {
             GenericStep::EraseDevicesExpress => {
                 only(&call.arguments, &call.step, &[])?;
                 erase::express::run(cx, &self.deployment.settings())?;
+                Value::Null
+            }
+            GenericStep::CreateConfiguration => {
+                let made = raid::create_configuration(cx, &self.deployment.settings(), &call.arguments)?;
+                self.deployment.remember_root_volumes(raid::root::root_volumes(cx, Some(&made))?);
+                made
+            }
+            GenericStep::ApplyConfiguration => {
+                let made = raid::apply_configuration(cx, &self.deployment.settings(), &call.arguments)?;
+                self.deployment.remember_root_volumes(raid::root::root_volumes(cx, Some(&made))?);
+                made
+            }
+            GenericStep::DeleteConfiguration => {
+                raid::delete_configuration(cx, &self.deployment.settings(), &call.arguments)?;
+                self.deployment.remember_root_volumes(RootVolumes::new());
                 Value::Null
             }
             GenericStep::InjectFiles => {

@@ -17,6 +17,7 @@ mod nvram;
 pub(crate) mod partition;
 mod pstore;
 mod published;
+mod raid;
 pub(crate) mod root_disk;
 pub(crate) mod signature;
 mod steps;

@@ -11,6 +11,8 @@ use hwm::{Context, Error};
 use serde_json::{Value, json};
 use wire::Disk;
 
+use super::raid::root::root_volumes;
+use super::raid::start_arrays;
 use crate::settings::Settings;
 
 /// Judges every disk by the node's hints, its skip list, and what RAID configuration said in this boot. Reads only.
@@ -21,8 +23,13 @@ pub(crate) fn select(cx: &Context, settings: &Settings) -> Result<Selection, Err
     let hints = hints(cx).map(Hints::parse).transpose().map_err(not_found)?;
     let skip = skip_list(cx)?;
     let disks = list(cx, settings)?;
-    let situation = Situation::look(&cx.host, &disks, &skip, &settings.root_volumes);
-    let root_volume = settings.root_volumes.iter().find(|(_, is_root)| **is_root);
+    // What a step of this boot made is newer than what the node says.
+    let volumes = match settings.root_volumes.is_empty() {
+        true => root_volumes(cx, cx.node_field("/raid_config"))?,
+        false => settings.root_volumes.clone(),
+    };
+    let situation = Situation::look(&cx.host, &disks, &skip, &volumes);
+    let root_volume = volumes.iter().find(|(_, is_root)| **is_root);
     let root_volume = root_volume.map(|(volume, _)| volume.as_str());
     if let (Some(volume), true) = (root_volume, hints.is_some()) {
         tracing::warn!(volume, "the root volume of the RAID configuration goes before the root device hints");
@@ -36,9 +43,13 @@ pub(crate) fn select(cx: &Context, settings: &Settings) -> Result<Selection, Err
     Ok(disk::select(&disks, &rules))
 }
 
-/// Every disk there is now.
+/// Every disk there is now, with the arrays among them: those that do not run yet are started first.
 pub(crate) fn list(cx: &Context, settings: &Settings) -> Result<Vec<Disk>, Error> {
-    disk::list(&cx.host, settings.allow.as_ref()).map_err(|error| Error::other("listing disks", error))
+    let list = || {
+        disk::list(&cx.host, settings.allow.as_ref()).map_err(|error| Error::other("listing disks", error))
+    };
+    let disks = list()?;
+    if start_arrays(cx, settings, &disks) { list() } else { Ok(disks) }
 }
 
 /// Every disk there is, as soon as there is one: controllers may still be finding theirs. Empty when patience ends.

@@ -23,6 +23,12 @@ pub(crate) enum GenericStep {
     CleanUefiNvram,
     /// Writes an image to the root disk.
     WriteImage,
+    /// Makes the arrays that the node wants.
+    CreateConfiguration,
+    /// Makes the arrays of an argument.
+    ApplyConfiguration,
+    /// Deletes all arrays.
+    DeleteConfiguration,
     /// Installs a bootable container to the root disk.
     ExecuteBootcInstall,
     /// Puts files into the system on the root disk.
@@ -39,6 +45,9 @@ impl GenericStep {
             "erase_pstore" => Some(Self::ErasePstore),
             "clean_uefi_nvram" => Some(Self::CleanUefiNvram),
             "write_image" => Some(Self::WriteImage),
+            "create_configuration" => Some(Self::CreateConfiguration),
+            "apply_configuration" => Some(Self::ApplyConfiguration),
+            "delete_configuration" => Some(Self::DeleteConfiguration),
             "execute_bootc_install" => Some(Self::ExecuteBootcInstall),
             "inject_files" => Some(Self::InjectFiles),
             _ => None,
@@ -46,30 +55,61 @@ impl GenericStep {
     }
 }
 
-/// What is advertised for a kind. The operator chooses the priority of `inject_files`.
-pub(crate) fn advertised(kind: StepKind, inject_files_priority: u32) -> Vec<Step> {
+/// What is advertised for a kind. The operator chooses the priority of `inject_files`; the steps of software RAID are there
+/// where its tool is.
+pub(crate) fn advertised(kind: StepKind, inject_files_priority: u32, has_raid: bool) -> Vec<Step> {
     let inject_files = || with_arguments(step("inject_files", inject_files_priority), &INJECT_FILES);
+    let abortable = |step: Step| Step { abortable: Some(true), ..step };
+    let raid = |steps: Vec<Step>| if has_raid { steps } else { Vec::new() };
     match kind {
-        StepKind::Clean => [
-            step("erase_devices", 10),
-            step("erase_devices_metadata", 99),
-            step("erase_devices_express", 0),
-            step("erase_pstore", 0),
-            with_arguments(step("clean_uefi_nvram", 0), &[MATCH_PATTERNS]),
-        ]
-        .map(|step| Step { abortable: Some(true), ..step })
-        .into(),
-        StepKind::Deploy => vec![
-            step("erase_devices_metadata", 0),
-            with_arguments(step("clean_uefi_nvram", 0), &[MATCH_PATTERNS]),
-            step("write_image", 0),
-            inject_files(),
-            step("execute_bootc_install", 0),
-        ],
+        StepKind::Clean => {
+            let mut steps = vec![
+                step("erase_devices", 10),
+                step("erase_devices_metadata", 99),
+                step("erase_devices_express", 0),
+                step("erase_pstore", 0),
+                with_arguments(step("clean_uefi_nvram", 0), &[MATCH_PATTERNS]),
+            ];
+            steps.extend(raid(vec![raid_step("delete_configuration"), raid_step("create_configuration")]));
+            steps.into_iter().map(abortable).collect()
+        }
+        StepKind::Deploy => {
+            let mut steps = vec![step("erase_devices_metadata", 0)];
+            steps.extend(raid(vec![apply_configuration()]));
+            steps.extend([
+                with_arguments(step("clean_uefi_nvram", 0), &[MATCH_PATTERNS]),
+                step("write_image", 0),
+                inject_files(),
+                step("execute_bootc_install", 0),
+            ]);
+            steps
+        }
         StepKind::Service => {
-            vec![step("write_image", 0), inject_files(), step("execute_bootc_install", 0)]
+            let mut steps = raid(vec![
+                abortable(raid_step("delete_configuration")),
+                apply_configuration(),
+                abortable(raid_step("create_configuration")),
+            ]);
+            steps.extend([step("write_image", 0), inject_files(), step("execute_bootc_install", 0)]);
+            steps
         }
     }
+}
+
+fn raid_step(name: &str) -> Step {
+    Step { interface: "raid".into(), ..step(name, 0) }
+}
+
+fn apply_configuration() -> Step {
+    const DELETE_EXISTING: Optional = (
+        "delete_existing",
+        "Setting this to 'True' indicates to delete existing RAID configuration prior to creating the new configuration. \
+         Default value is 'True'.",
+    );
+    let mut step = with_arguments(raid_step("apply_configuration"), &[DELETE_EXISTING]);
+    let raid_config = Argument { description: "The RAID configuration to apply.".into(), required: true };
+    step.argsinfo.get_or_insert_default().insert("raid_config".into(), raid_config);
+    step
 }
 
 /// Name and description of an argument that may be left out.
@@ -121,40 +161,24 @@ mod tests {
         for (kind, absent) in [
             (
                 StepKind::Clean,
-                &[
-                    "delete_configuration",
-                    "create_configuration",
-                    "burnin_cpu",
-                    "burnin_gpu",
-                    "burnin_disk",
-                    "burnin_memory",
-                    "burnin_network",
-                ][..],
+                &["burnin_cpu", "burnin_gpu", "burnin_disk", "burnin_memory", "burnin_network"][..],
             ),
-            (StepKind::Deploy, &["apply_configuration"]),
-            (
-                StepKind::Service,
-                &[
-                    "delete_configuration",
-                    "apply_configuration",
-                    "create_configuration",
-                    "burnin_cpu",
-                    "burnin_gpu",
-                    "burnin_memory",
-                    "burnin_network",
-                ],
-            ),
+            (StepKind::Deploy, &[]),
+            (StepKind::Service, &["burnin_cpu", "burnin_gpu", "burnin_memory", "burnin_network"]),
         ] {
             let mut wanted = upstream[kind.name()].as_array().unwrap().clone();
             wanted.retain(|step| !absent.contains(&step["step"].as_str().unwrap()));
-            assert_eq!(serde_json::to_value(advertised(kind, 0)).unwrap(), json!(wanted), "{kind:?}");
+            assert_eq!(serde_json::to_value(advertised(kind, 0, true)).unwrap(), json!(wanted), "{kind:?}");
+            // Without its tool, software RAID is not offered; nothing else is different.
+            wanted.retain(|step| step["interface"] != "raid");
+            assert_eq!(serde_json::to_value(advertised(kind, 0, false)).unwrap(), json!(wanted), "{kind:?}");
         }
     }
 
     #[test]
     fn every_advertised_step_can_be_run() {
         for kind in [StepKind::Clean, StepKind::Deploy, StepKind::Service] {
-            for step in advertised(kind, 50) {
+            for step in advertised(kind, 50, true) {
                 assert!(GenericStep::parse(&step.step).is_some(), "{}", step.step);
             }
         }

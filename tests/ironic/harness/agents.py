@@ -16,8 +16,8 @@ EXTRA_STEP = "update_nothing"
 _CONFIGURATION = """[DEFAULT]
 enable_bios_bootloader_install = true"""
 """In the ramdisk, as an operator puts it there: Ironic 35.0.1 and 32.0.1 do not send the option, and it has no kernel parameter."""
-_RAMDISK_PROGRAMS = ("mkfs.ext4",)
-"""What an operator adds to Ferric's ramdisk (`ferric-image build --add`) for ephemeral partitions."""
+_RAMDISK_PROGRAMS = ("mkfs.ext4", "mdadm")
+"""What an operator adds to Ferric's ramdisk (`ferric-image build --add`, `--with`) for ephemeral partitions and RAID."""
 _PLUGIN = HOME / "plugin"
 _EXAMPLE = "reboot_step"
 _IPA_SCRIPT = """

@@ -3,7 +3,7 @@
 //! Source: data plane page, 3. The order differs from upstream's where that makes a difference to what a failure leaves: the
 //! partition table is written after the image was verified, so that until then the disk has none.
 
-mod boot_mode;
+pub(crate) mod boot_mode;
 mod ephemeral;
 mod sink;
 mod uuids;
