@@ -32,10 +32,10 @@ slack_mib=64
 
 packages=(
     "$kernel" initramfs-tools zstd kmod udev systemd-sysv e2fsprogs mount login passwd
-    grub-efi-amd64-signed shim-signed grub-pc-bin
+    grub-efi-amd64-signed shim-signed grub-pc-bin mdadm
 )
-# What the initramfs carries: the disks of virtual machines and the root's file system.
-initramfs_modules=(virtio_pci virtio_blk virtio_scsi sd_mod nvme ext4)
+# What the initramfs carries: the disks of virtual machines, a mirror below the root, and the root's file system.
+initramfs_modules=(virtio_pci virtio_blk virtio_scsi sd_mod nvme raid1 ext4)
 
 say() { printf 'image: %s\n' "$*"; }
 die() {
