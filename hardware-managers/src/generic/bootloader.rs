@@ -84,6 +84,9 @@ fn make_bootable(
     is_whole_disk: bool,
     may_run_grub: Option<Patience>,
 ) -> Result<(), Error> {
+    if cx.host.is_uefi() && is_array(cx, &disk.name) {
+        return Err(array_is_not_bootable(&disk.name));
+    }
     let entries = || boot_entries(cx, disk, request);
     if cx.host.is_uefi() && entries()? {
         return Ok(());
@@ -127,6 +130,22 @@ fn boot_entries(cx: &Context, disk: &wire::Disk, request: &InstallBootloader) ->
             );
             Ok(false)
         }
+    }
+}
+
+fn is_array(cx: &Context, device: &str) -> bool {
+    let name = device.trim_start_matches("/dev/").replace('/', "!");
+    cx.host.path(format!("/sys/block/{name}/md")).is_dir()
+}
+
+/// An entry for a partition inside an array would be made, and start nothing.
+fn array_is_not_bootable(device: &str) -> Error {
+    Error::SoftwareRaid {
+        message: format!(
+            "{device} is a software array, which UEFI firmware can not read, and this agent does not put an EFI system partition \
+             on its disks yet: the image is written and would not boot. Boot such a node in BIOS mode with an image whose grub \
+             is on every disk, or set ignore_bootloader_failure where something else starts it"
+        ),
     }
 }
 
@@ -220,6 +239,19 @@ mod tests {
         let kinds: Vec<_> = cx.events.after(0, 9).events.into_iter().map(|event| event.kind).collect();
         assert!(matches!(kinds.last(), Some(EventKind::Failed { phase: Phase::BootEntry, .. })), "{kinds:?}");
         assert!(run(&uefi, &request(None, Some(true)), true).0.is_ok());
+    }
+
+    #[test]
+    fn an_entry_that_the_firmware_could_not_follow_into_an_array_is_refused() {
+        let uefi = machine(true, &[]).directory("/sys/block/sda/md");
+        let (result, _) = run(&uefi, &request(None, None), true);
+        assert!(
+            matches!(&result, Err(Error::SoftwareRaid { message }) if message.contains("/dev/sda")),
+            "{result:?}"
+        );
+        assert!(run(&uefi, &request(None, Some(true)), true).0.is_ok());
+        let bios = machine(false, &[]).directory("/sys/block/sda/md");
+        assert!(run(&bios, &request(None, None), true).0.is_ok());
     }
 
     #[test]
