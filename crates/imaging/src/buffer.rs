@@ -95,7 +95,7 @@ impl Buffer {
         let room = self.room();
         let count = room.len().min(bytes.len());
         if let (Some(to), Some(from)) = (room.get_mut(..count), bytes.get(..count)) {
-            to.copy_from_slice(from);
+            sys::copy_for_another_core(to, from);
         }
         self.advance(count);
         count

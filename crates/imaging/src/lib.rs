@@ -1,8 +1,9 @@
 //! An image from a URL onto a disk: streamed, verified, in one pass and in bounded memory.
 //!
 //! ```text
-//! source (retry, resume) -> chunks -> digest, format guard, decoder -> pieces -> hold-back -> BlockSink
-//!  network thread                     decoding thread                            calling thread
+//! source (retry, resume) -> chunks -> format guard, decoder -> pieces -> hold-back -> BlockSink
+//!  network thread             \       decoding thread                     calling thread
+//!                              -> digest, on the hashing thread
 //! ```
 //!
 //! [`write_image`] is the whole story. There is no temporary file. The disk is invalidated first (both ends zeroed), and

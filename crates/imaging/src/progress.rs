@@ -27,7 +27,7 @@ impl Running<'_> {
     }
 }
 
-/// The running figures of the write phase. Counted on the decoding thread, told by the writing one.
+/// The running figures of the write phase. Counted on the hashing thread, told by the writing one.
 pub(crate) struct Meter<'a> {
     events: &'a Events,
     total: Option<u64>,

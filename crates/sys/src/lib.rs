@@ -13,6 +13,7 @@ mod cell;
 pub mod children;
 pub mod confined;
 pub mod console;
+mod copy;
 pub mod device;
 mod ethtool;
 pub mod fake;
@@ -32,6 +33,7 @@ mod runner;
 
 pub use ata::{ATA_SECTOR, AtaCommand, AtaTransfer};
 pub use block::{AlignedBuffer, BlockDevice, DIRECT_ALIGNMENT};
+pub use copy::copy_for_another_core;
 pub use host::Host;
 pub use ipmi::IpmiRequest;
 pub use kernel::{Kernel, MountRequest, Power};
