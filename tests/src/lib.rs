@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod bench;
+mod cgroup;
 mod controller;
 mod httpd;
 mod loopdev;
@@ -19,6 +20,7 @@ mod vm;
 mod workspace;
 
 pub use bench::{Bench, Node, Shape, head_is_zero, same_content};
+pub use cgroup::MemoryLimit;
 pub use controller::{Controller, Outcome, switch_off_leftovers};
 pub use httpd::{Fault, FileServer};
 pub use loopdev::LoopDevice;

@@ -34,6 +34,9 @@ const PIECES_UNDER_WAY: usize = 16;
 /// Inflating threads at the most: more than enough for the fastest network.
 const INFLATERS: usize = 4;
 
+/// As [`INFLATERS`], where a cluster is larger than a chunk: each thread then holds megabytes.
+const INFLATERS_OF_LARGE: usize = 2;
+
 /// Clusters up to this many bytes are inflated in memory that stays in a core's cache, and copied from there: straight into the
 /// pool's buffers, which another core has just read, they took half as long again.
 const SCRATCH: usize = 256 * 1024;
@@ -154,8 +157,12 @@ pub(crate) fn stream(
     disk: &mut Unverified<'_>,
 ) -> Result<Passed, Interrupt> {
     let damage = Damage::default();
-    let inflaters = std::thread::available_parallelism().map_or(1, NonZero::get).min(INFLATERS);
-    let inflated = Pool::new(inflaters + 2, CHUNK.max(pass.compressed.unwrap_or(0)));
+    let largest = pass.compressed.unwrap_or(0);
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let (inflaters, inflated) = match largest > CHUNK {
+        true => (cores.min(INFLATERS_OF_LARGE), Pool::new(INFLATERS_OF_LARGE + 1, largest)),
+        false => (cores.min(INFLATERS), Pool::new(cores.min(INFLATERS) + 2, CHUNK)),
+    };
     let (batches, queue) = sync_channel(BATCHES_UNDER_WAY);
     // Shared by the inflating threads alone: when they are gone, sending to them fails.
     let queue = Arc::new(Mutex::new(queue));

@@ -269,6 +269,9 @@ impl Stream {
                     };
                     self.submit(guest, host, input, out)?;
                 } else {
+                    // Growing step by step would take twice the memory for a moment. Compression makes nothing larger.
+                    let more = (end - from).min(self.header.cluster());
+                    bytes.reserve_exact(usize::try_from(more).unwrap_or_default());
                     bytes.extend_from_slice(part(chunk, from, chunk.end()));
                     self.active.push(Active::Compressed { host, end, guest, bytes });
                 }

@@ -1,0 +1,195 @@
+//! The whole agent in a control group of 48 MiB, with every format and its most demanding variants: the kernel kills it
+//! where it takes more.
+
+// Tests start the programs they test.
+#![allow(clippy::disallowed_methods)]
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use e2e::{FileServer, LoopDevice, MemoryLimit, Scratch, dist, noise_file, same_content, skipped};
+
+const MIB: u64 = 1 << 20;
+const LIMIT: u64 = 48 * MIB;
+/// Twice the limit, and room for every buffer to be used.
+const IMAGE: u64 = 96 * MIB;
+const DISK: u64 = 128 * MIB;
+const SIGKILL: i32 = 9;
+
+/// How each image is made from `image.raw`: file name, and a shell command that writes `$2` from `$1`.
+const IMAGES: [(&str, &str); 12] = [
+    ("plain.qcow2", "qemu-img convert -O qcow2 $1 $2"),
+    ("zlib.qcow2", "qemu-img convert -c -O qcow2 $1 $2"),
+    ("zstd.qcow2", "qemu-img convert -c -O qcow2 -o compression_type=zstd $1 $2"),
+    ("large-clusters.qcow2", "qemu-img convert -O qcow2 -o cluster_size=2M $1 $2"),
+    ("large-zlib.qcow2", "qemu-img convert -c -O qcow2 -o cluster_size=2M $1 $2"),
+    ("large-zstd.qcow2", "qemu-img convert -c -O qcow2 -o cluster_size=2M,compression_type=zstd $1 $2"),
+    ("small-clusters.qcow2", "qemu-img convert -O qcow2 -o cluster_size=512 $1 $2"),
+    ("extended.qcow2", "qemu-img convert -O qcow2 -o extended_l2=on,cluster_size=128k $1 $2"),
+    ("image.gz", "gzip -1 -c $1 >$2"),
+    // Its window is the largest that the default of image_decoder_memory admits.
+    ("window.zst", "zstd -q -3 --long=24 -c $1 >$2"),
+    // The largest dictionary that leaves room for what else the decoder needs.
+    ("dictionary.xz", "xz -0 --lzma2=preset=0,dict=16MiB -c $1 >$2"),
+    ("image.bz2", "bzip2 -c $1 >$2"),
+];
+
+struct Bench {
+    scratch: Scratch,
+    server: FileServer,
+    device: LoopDevice,
+}
+
+impl Bench {
+    fn new(name: &str, disk: u64) -> Result<Option<Self>> {
+        if let Some(why) = LoopDevice::unavailable() {
+            skipped(why);
+            return Ok(None);
+        }
+        let scratch = Scratch::new(name)?;
+        fs::create_dir(scratch.join("images"))?;
+        let server = FileServer::start(scratch.join("images"))?;
+        let device = LoopDevice::create(&scratch.join("disk"), disk)?;
+        // So that what the device writes is not charged to the group as page cache. A file system that can not do that
+        // only makes the test harder.
+        let _ = Command::new("/usr/sbin/losetup").arg("--direct-io=on").arg(device.path()).output();
+        Ok(Some(Self { scratch, server, device }))
+    }
+
+    fn image(&self, name: &str) -> PathBuf {
+        self.scratch.join("images").join(name)
+    }
+
+    fn make(&self, name: &str, line: &str) -> Result<()> {
+        let script = format!("set -e; {line}");
+        let output = Command::new("sh")
+            .args(["-c", &script, "sh"])
+            .args([self.image("image.raw"), self.image(name)])
+            .output()?;
+        ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    fn write(&self, name: &str, limit: &MemoryLimit) -> Result<Output> {
+        let sum = Command::new("/usr/bin/sha256sum").arg(self.image(name)).output()?;
+        let sum = String::from_utf8(sum.stdout)?;
+        let mut command = Command::new(dist("ferric-agent")?);
+        command.arg("write").args(["--url", &self.server.url(name)]);
+        command.args(["--sha256", sum.split(' ').next().unwrap_or_default(), "--progress", "none"]);
+        command.arg("--disks").arg(self.device.path()).arg(self.device.path());
+        Ok(limit.enter(&command).stdin(Stdio::null()).output()?)
+    }
+
+    /// Writes an image in a group of its own, and says its peak.
+    fn write_limited(&self, name: &str) -> Result<u64> {
+        let limit = MemoryLimit::new(name, LIMIT).context("a group of memory can no longer be made")?;
+        let output = self.write(name, &limit)?;
+        let peak = limit.peak()?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{name}: {} after {peak} bytes: {words}", output.status);
+        println!("{name}: at most {} KiB, page cache included", peak / 1024);
+        ensure!(peak <= LIMIT, "{name}: {peak} bytes");
+        Ok(peak)
+    }
+}
+
+fn limits_memory() -> bool {
+    let there = MemoryLimit::new("probe", LIMIT).is_some();
+    if !there {
+        skipped("no control group that limits memory can be made here");
+    }
+    there
+}
+
+/// Noise of four bits a byte, which every compression halves, with a hole.
+fn compressible(path: &Path, bytes: u64) -> Result<()> {
+    noise_file(path, bytes, 7)?;
+    let file = File::options().read(true).write(true).open(path)?;
+    let mut part = vec![0; usize::try_from(MIB)?];
+    for at in (MIB..bytes).step_by(part.len()) {
+        file.read_exact_at(&mut part, at)?;
+        let hole = (40 * MIB..48 * MIB).contains(&at);
+        part.iter_mut().for_each(|byte| *byte = if hole { 0 } else { *byte & 0x0f });
+        file.write_all_at(&part, at)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn loop_every_format_is_written_within_48_mib() -> Result<()> {
+    if !limits_memory() {
+        return Ok(());
+    }
+    let Some(bench) = Bench::new("loop-memory-limit", DISK)? else { return Ok(()) };
+    compressible(&bench.image("image.raw"), IMAGE)?;
+    bench.write_limited("image.raw")?;
+    same_content(bench.device.path(), &bench.image("image.raw"))?;
+    for (name, line) in IMAGES {
+        bench.make(name, line)?;
+        noise_file(bench.device.path(), DISK, 9)?;
+        bench.write_limited(name)?;
+        same_content(bench.device.path(), &bench.image("image.raw")).with_context(|| name.to_owned())?;
+        fs::remove_file(bench.image(name))?;
+    }
+    bench.scratch.passed();
+    Ok(())
+}
+
+/// The virtual disk is larger than the memory of most machines, and its tables are spread over all of it.
+#[test]
+fn loop_an_image_of_64_gib_is_written_within_48_mib() -> Result<()> {
+    const LARGE: u64 = 64 << 30;
+    if !limits_memory() {
+        return Ok(());
+    }
+    let Some(bench) = Bench::new("loop-memory-large", LARGE + MIB)? else { return Ok(()) };
+    let raw = bench.image("image.raw");
+    noise_file(&raw, 4 * MIB, 5)?;
+    let file = File::options().read(true).write(true).open(&raw)?;
+    file.set_len(LARGE)?;
+    let mark = |at: u64| at.to_le_bytes().repeat(512);
+    let places: Vec<u64> = (1..64).map(|gib| (gib << 30) + gib * 4096).collect();
+    for at in &places {
+        file.write_all_at(&mark(*at), *at)?;
+    }
+    let disk = File::options().read(true).write(true).open(bench.device.path())?;
+    for at in &places {
+        // Old content, beside what the image has there, that must be zero afterwards.
+        disk.write_all_at(&[0xa5; 8192], at + 8192)?;
+    }
+    disk.sync_all()?;
+    for (name, line) in [
+        ("plain.qcow2", "qemu-img convert -O qcow2 $1 $2"),
+        ("zstd.qcow2", "qemu-img convert -c -O qcow2 -o compression_type=zstd $1 $2"),
+    ] {
+        bench.make(name, line)?;
+        bench.write_limited(name)?;
+        for at in &places {
+            let mut found = vec![0xff; 4096 * 4];
+            disk.read_exact_at(&mut found, *at)?;
+            ensure!(found.get(..4096) == Some(mark(*at).as_slice()), "{name}: wrong data at {at}");
+            let after = found.get(4096..).unwrap_or_default();
+            ensure!(after.iter().all(|byte| *byte == 0), "{name}: no zeroes after {at}");
+        }
+    }
+    bench.scratch.passed();
+    Ok(())
+}
+
+#[test]
+fn loop_the_memory_limit_bites() -> Result<()> {
+    if !limits_memory() {
+        return Ok(());
+    }
+    let Some(bench) = Bench::new("loop-memory-bites", DISK)? else { return Ok(()) };
+    compressible(&bench.image("image.raw"), IMAGE)?;
+    let limit = MemoryLimit::new("small", 6 * MIB).context("a group of memory can no longer be made")?;
+    let output = bench.write("image.raw", &limit)?;
+    ensure!(output.status.signal() == Some(SIGKILL), "ended with {}, not killed", output.status);
+    bench.scratch.passed();
+    Ok(())
+}
