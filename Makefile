@@ -1,6 +1,6 @@
 # What one does with this repository. Each target is a script in scripts/, which says more.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-oracles test-ironic test-ironic-compare fuzz bench-agent lint clean
+.PHONY: help setup build demo test test-oracles test-ironic test-ironic-compare fuzz bench bench-agent lint clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
@@ -34,6 +34,9 @@ test-ironic: ## a real Ironic drives the agent; IRONIC=39.0.0 SCENARIOS="inspect
 
 test-ironic-compare: ## hold the agent beside ironic-python-agent, with what test-ironic recorded; RECORD=1 renews the reference first
 	@AGENT="$(AGENT)" RECORD="$(RECORD)" scripts/test-ironic-compare.sh
+
+bench: ## images onto a disk, beside ironic-python-agent and others; FORMATS="raw qcow2" ROUNDS=5 SIZE=6144 narrow or widen it
+	@AGENT="$(AGENT)" FORMATS="$(FORMATS)" ROUNDS="$(ROUNDS)" SIZE="$(SIZE)" COMMANDS="$(COMMANDS)" COREOS="$(COREOS)" scripts/bench.sh
 
 bench-agent: ## start, memory, news and requests a second of the agent beside ironic-python-agent
 	@AGENT="$(AGENT)" ROUNDS="$(ROUNDS)" scripts/bench-agent.sh

@@ -4,6 +4,7 @@
 #   setup.sh          everything: building, virtual machines, the Debian image
 #   setup.sh build    only what building needs
 #   setup.sh ironic   what building and the tests against a real Ironic need
+#   setup.sh bench    what building and `make bench` need
 #
 # Says nothing and does nothing where all is there. Without root it goes through sudo.
 . "$(dirname "$0")/lib.sh"
@@ -21,7 +22,7 @@ everything=(
     "grub-common grub-pc-bin:the BIOS boot loader of the disk image"
     "dnsmasq-base iproute2:servers and cables for networks in namespaces"
     "parted xfsprogs btrfs-progs cryptsetup-bin:file systems and tables to recognise as others do"
-    "zstd kmod fdisk cpio genisoimage:second opinions on what was built"
+    "zstd xz-utils bzip2 kmod fdisk cpio genisoimage:second opinions on what was built"
     "minisign:to sign images"
 )
 ironic=(
@@ -30,10 +31,17 @@ ironic=(
     "gdisk fdisk e2fsprogs qemu-utils genisoimage busybox-static:the images that Ironic deploys, and looking into the disk"
     "parted dosfstools lshw hdparm nvme-cli mdadm pciutils psmisc:programs that ironic-python-agent calls"
 )
+bench=(
+    "nginx-light:the image server (where no other server has it, the package starts a web server on port 80, too)"
+    "mmdebstrap gdisk e2fsprogs qemu-utils zstd pigz xz-utils:to make the images"
+    "curl openssl qemu-block-extra isal:what Ferric is measured beside, and the machine's limits"
+    "python3-venv parted psmisc:ironic-python-agent in a virtual environment, and programs that it calls"
+)
 wanted=("${build[@]}")
 case ${1:-} in
     "") wanted+=("${everything[@]}" "${ironic[@]}") ;;
     ironic) wanted+=("${ironic[@]}") ;;
+    bench) wanted+=("${bench[@]}") ;;
     build) ;;
     *) die "setup.sh knows no set named $1" ;;
 esac
