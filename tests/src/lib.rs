@@ -10,6 +10,7 @@
 mod bench;
 mod cgroup;
 mod controller;
+mod guest;
 mod httpd;
 mod loopdev;
 mod noise;
@@ -22,6 +23,7 @@ mod workspace;
 pub use bench::{Bench, Node, Shape, head_is_zero, same_content};
 pub use cgroup::MemoryLimit;
 pub use controller::{Controller, Outcome, switch_off_leftovers};
+pub use guest::Guest;
 pub use httpd::{Fault, FileServer};
 pub use loopdev::LoopDevice;
 pub use noise::noise_file;

@@ -50,12 +50,21 @@ pub struct Disk {
     pub serial: String,
     /// Whether writes go to a temporary file and vanish with the machine.
     pub snapshot: bool,
+    /// Offset in bytes of a sector that can not be written.
+    pub bad: Option<u64>,
 }
 
 impl Disk {
     /// A raw disk on virtio whose writes stay.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), format: "raw", bus: Bus::Virtio, serial: "FERRIC0".into(), snapshot: false }
+        Self {
+            path: path.into(),
+            format: "raw",
+            bus: Bus::Virtio,
+            serial: "FERRIC0".into(),
+            snapshot: false,
+            bad: None,
+        }
     }
 
     /// Makes a sparse file of `bytes` for it, **emptying an existing one**.
@@ -268,12 +277,20 @@ fn disks(qemu: &mut Command, disks: &[Disk]) {
         qemu.args(["-device", "virtio-scsi-pci,id=scsi0"]);
     }
     for (number, disk) in disks.iter().enumerate() {
-        let Disk { path, format, bus, serial, snapshot } = disk;
+        let Disk { path, format, bus, serial, snapshot, bad } = disk;
         let snapshot = if *snapshot { "on" } else { "off" };
         let file = escaped(path);
-        let drive = format!(
-            "if=none,id=d{number},file={file},format={format},cache=unsafe,discard=unmap,snapshot={snapshot}"
-        );
+        let file = match bad {
+            None => format!("file={file},format={format}"),
+            // Every write that touches the sector fails (EIO), and is reported to the guest.
+            Some(offset) => format!(
+                "driver={format},werror=report,rerror=report,file.driver=blkdebug,file.image.driver=file,\
+                 file.image.filename={file},file.inject-error.0.event=none,file.inject-error.0.iotype=write,\
+                 file.inject-error.0.errno=5,file.inject-error.0.sector={}",
+                offset / 512
+            ),
+        };
+        let drive = format!("if=none,id=d{number},{file},cache=unsafe,discard=unmap,snapshot={snapshot}");
         let device = match bus {
             Bus::Virtio => "virtio-blk-pci",
             Bus::Nvme => "nvme",
@@ -281,7 +298,10 @@ fn disks(qemu: &mut Command, disks: &[Disk]) {
         };
         qemu.arg("-drive").arg(drive);
         // Before the disks comes the network card, with 1.
-        qemu.arg("-device").arg(format!("{device},drive=d{number},serial={serial},bootindex={}", number + 2));
+        qemu.arg("-device").arg(format!(
+            "{device},id=disk{number},drive=d{number},serial={serial},bootindex={}",
+            number + 2
+        ));
     }
 }
 

@@ -312,6 +312,12 @@ pub enum Error {
     /// A part of the pipeline ended without saying why: a defect.
     #[error("the image pipeline stopped: {0}")]
     Pipeline(&'static str),
+    /// It failed while the disk's old contents were being invalidated; nothing of the image was written.
+    #[error(
+        "the disk's old contents could not be cleared away, so it may still boot the old system, or nothing: deploy it \
+         again, or replace the disk"
+    )]
+    NotCleared(#[source] Box<Error>),
     /// It failed after the disk's old contents were invalidated.
     #[error(
         "the image was not written: the disk's first MiB stays zeroed, so the disk does not boot; deploy it again"
@@ -334,7 +340,7 @@ impl Error {
             Error::Status { status, .. } if is_fatal_status(*status) => ErrorKind::DownloadFatal,
             Error::Status { .. } => ErrorKind::Download,
             Error::Answer { .. } | Error::TooLong { .. } | Error::Registry { .. } => ErrorKind::DownloadFatal,
-            Error::AllSources { last, .. } | Error::Unbootable(last) => last.kind(),
+            Error::AllSources { last, .. } | Error::Unbootable(last) | Error::NotCleared(last) => last.kind(),
             Error::Refused(_)
             | Error::Decompress { .. }
             | Error::DecoderMemory { .. }
@@ -380,6 +386,7 @@ impl Error {
             },
             Error::Mismatch { .. } | Error::Signature { .. } | Error::ReadBack { .. } => Phase::Verify,
             Error::Disk { .. }
+            | Error::NotCleared(_)
             | Error::Cut { .. }
             | Error::Stalled { .. }
             | Error::Slow { .. }
@@ -401,7 +408,8 @@ impl Error {
 
     /// Marks a failure that came after the disk was invalidated.
     pub(crate) fn unbootable(self) -> Self {
-        if self.left_disk_unbootable() { self } else { Error::Unbootable(Box::new(self)) }
+        let says_so = self.left_disk_unbootable() || matches!(self, Error::NotCleared(_));
+        if says_so { self } else { Error::Unbootable(Box::new(self)) }
     }
 }
 

@@ -52,6 +52,18 @@ pub(crate) struct Committed {
     pub(crate) zeroed_bytes: u64,
 }
 
+/// **Zeroes what the old system could boot from, or be recognised by**, durably.
+fn clear(sink: &mut dyn BlockSink) -> Result<(), Error> {
+    let size = sink.size();
+    let disk = |operation, offset, length| move |source| Error::Disk { operation, offset, length, source };
+    // First what it boots from: without that the rest is not looked at.
+    for (offset, length) in [(0, HELD.min(size)), (size.saturating_sub(HELD), HELD.min(size))] {
+        sink.zero_range(offset, length).map_err(disk("zeroing", offset, length))?;
+    }
+    sink.prepare().map_err(disk("clearing", 0, size))?;
+    flush(sink)
+}
+
 /// The regions kept back on a disk of `disk` bytes for an image of `image` bytes (where known): the head, the end of the
 /// image, and the end of the disk, sorted and without overlap.
 fn regions(disk: u64, image: Option<u64>) -> Vec<(u64, u64)> {
@@ -81,22 +93,8 @@ impl<'a> Unverified<'a> {
         if let Some(image) = image.filter(|image| *image > size) {
             return Err(Error::TooLarge { image, disk: size });
         }
-        sink.prepare().map_err(|source| Error::Disk {
-            operation: "clearing",
-            offset: 0,
-            length: size,
-            source,
-        })?;
         tracing::info!(disk_bytes = size, "zeroing the first and last MiB of the disk");
-        for (offset, length) in [(0, HELD.min(size)), (size.saturating_sub(HELD), HELD.min(size))] {
-            sink.zero_range(offset, length).map_err(|source| Error::Disk {
-                operation: "zeroing",
-                offset,
-                length,
-                source,
-            })?;
-        }
-        flush(sink)?;
+        clear(sink).map_err(|error| Error::NotCleared(Box::new(error)))?;
         let mut held = Vec::new();
         for (start, end) in regions(size, image) {
             let length =

@@ -178,8 +178,8 @@ impl Job<'_> {
         opening.finish(total);
 
         let writing = progress::start(self.events, Phase::Write, self.request.label.clone());
-        *touched = true;
         let mut disk = Unverified::begin(sink, plan.virtual_size)?;
+        *touched = true;
         if self.request.read_back {
             disk.remember();
         }

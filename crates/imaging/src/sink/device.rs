@@ -16,6 +16,8 @@ const BOUNCE: usize = 256 * 1024;
 pub struct DeviceSink {
     device: BlockDevice,
     bounce: Option<AlignedBuffer>,
+    /// Zeroed before the first byte: start and length in bytes.
+    clear: Vec<(u64, u64)>,
 }
 
 impl DeviceSink {
@@ -25,8 +27,15 @@ impl DeviceSink {
     /// [`Error::OpenDisk`]: no block device, or in use (mounted, swapped on, part of an array).
     pub fn open(path: &Path) -> Result<Self, Error> {
         BlockDevice::open(path)
-            .map(|device| Self { device, bounce: None })
+            .map(|device| Self { device, bounce: None, clear: Vec::new() })
             .map_err(|source| Error::OpenDisk { path: path.to_owned(), source })
+    }
+
+    /// Has these ranges (start and length in bytes) **zeroed** before the first byte is written, besides both ends of the disk: where old
+    /// file systems and arrays could still be recognised.
+    #[must_use]
+    pub fn clearing(self, ranges: Vec<(u64, u64)>) -> Self {
+        Self { clear: ranges, ..self }
     }
 
     fn sector(&self) -> u64 {
@@ -76,6 +85,13 @@ impl BlockSink for DeviceSink {
 
     fn logical_sector_size(&self) -> u32 {
         self.device.logical_sector_size()
+    }
+
+    fn prepare(&mut self) -> io::Result<()> {
+        for (start, length) in std::mem::take(&mut self.clear) {
+            self.zero_range(start, length)?;
+        }
+        self.flush()
     }
 
     fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -20,7 +20,7 @@ use imaging::{Cancel, ErrorKind, ImageRequest, Transport};
 
 use self::ephemeral::Maker;
 use self::sink::RootSink;
-use super::deploy::{announce, protected, write_error};
+use super::deploy::{announce, disk_error, protected, write_error};
 use crate::deployment::Deployed;
 use crate::settings::{Partitioning, Settings};
 pub use uuids::PartitionUuids;
@@ -132,7 +132,11 @@ fn stream(
                     error.report()
                 ),
             },
-            _ => write_error(&error),
+            _ => {
+                let start = layout.get(Role::Root).map_or(0, |root| root.start_byte);
+                let name = &target.disk().name;
+                disk_error(&format!("root partition of {name}, from its byte {start}"), &error)
+            }
         }
     })
 }

@@ -52,7 +52,8 @@ fn to_clear(target: &Target, layout: &Layout, preserve: bool) -> Vec<(u64, u64)>
     }
     let old = target.table().unwrap_or(Table::None);
     let old = old.partitions().iter().map(|partition| (partition.start_byte, partition.size_byte));
-    disk::metadata_ranges(new.chain(old).chain([(0, size)]), size)
+    // The table first: without it the rest is not looked at.
+    disk::metadata_ranges([(0, size)].into_iter().chain(new).chain(old), size)
 }
 
 impl BlockSink for RootSink {
