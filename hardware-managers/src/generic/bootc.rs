@@ -272,6 +272,22 @@ mod tests {
     }
 
     #[test]
+    fn a_config_drive_that_can_not_be_read_ends_it_before_anything_is_fetched() {
+        let root = tempfile::tempdir().unwrap();
+        let podman = root.path().join(PODMAN.trim_start_matches('/'));
+        fs::create_dir_all(podman.parent().unwrap()).unwrap();
+        fs::write(&podman, "").unwrap();
+        // A program that is run makes this runner panic.
+        let cx = context(root.path(), FakeRunner::default());
+        let drive = |text: &str| InstallBootc { configdrive: Some(Secret::new(text)), ..request() };
+        let error = install(&cx, &Settings::default(), &drive("no base64!")).unwrap_err();
+        assert!(matches!(error, Error::Deployment { .. }), "{error:?}");
+        let settings = Settings { disk_wait_attempts: 1, ..Settings::default() };
+        let error = install(&cx, &settings, &drive("")).unwrap_err();
+        assert!(matches!(error, Error::DeviceNotFound { .. }), "an empty one is none: {error:?}");
+    }
+
+    #[test]
     fn sources_are_references_of_a_registry() {
         assert_eq!(reference("oci://quay.io/acme/os:1").unwrap(), ("quay.io", "quay.io/acme/os:1"));
         assert_eq!(reference("quay.io:5000/os").unwrap(), ("quay.io:5000", "quay.io:5000/os"));
