@@ -56,17 +56,28 @@ impl DeviceSink {
     /// Writes whole sectors, through aligned memory where `data` is not aligned itself.
     fn write_sectors(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
         if self.device.is_aligned(offset, data) {
-            return self.device.write_at(offset, data);
+            return self.device.write_at(offset, data).map_err(gone);
         }
         let bounce = self.bounce.get_or_insert_with(|| AlignedBuffer::new(BOUNCE));
         let mut at = offset;
         for part in data.chunks(BOUNCE) {
             let space = bounce.get_mut(..part.len()).ok_or(io::ErrorKind::InvalidInput)?;
             space.copy_from_slice(part);
-            self.device.write_at(at, space)?;
+            self.device.write_at(at, space).map_err(gone)?;
             at += part.len() as u64;
         }
         Ok(())
+    }
+}
+
+/// A range was inside the disk when it was opened. That there is no space for it now means that the disk has no size any more.
+fn gone(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull => io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("the disk is gone, it was pulled or its controller lost it ({error})"),
+        ),
+        _ => error,
     }
 }
 
@@ -117,7 +128,7 @@ impl BlockSink for DeviceSink {
             self.patch(offset, &vec![0; usize::try_from(before).map_err(io::Error::other)?])?;
         }
         if whole > 0 {
-            self.device.zero_range(offset + before, whole)?;
+            self.device.zero_range(offset + before, whole).map_err(gone)?;
         }
         if after > 0 {
             self.patch(offset + before + whole, &vec![0; usize::try_from(after).map_err(io::Error::other)?])?;
@@ -178,6 +189,13 @@ impl BlockSink for DeviceSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_without_room_for_its_own_sectors_is_said_to_be_gone() {
+        let error = gone(io::Error::from_raw_os_error(28)); // ENOSPC
+        assert!(error.to_string().starts_with("the disk is gone"), "{error}");
+        assert_eq!(gone(io::Error::from_raw_os_error(5)).raw_os_error(), Some(5));
+    }
 
     #[test]
     fn ranges_split_at_sector_boundaries() {
