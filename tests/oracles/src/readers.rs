@@ -1,22 +1,17 @@
 //! The readers of qcow2.
 
+#[cfg(feature = "qcow2-rs")]
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use imaging::Written;
 use imago::file::File;
 use imago::qcow2::Qcow2;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
-use qcow2_rs::dev::Qcow2DevParams;
-use qcow2_rs::helpers::Qcow2IoBuf;
-use qcow2_rs::utils::qcow2_setup_dev_tokio;
 
 use crate::Opinion;
 use crate::tools::run;
-
-/// What is read at a time where a reader wants buffers.
-const READ: usize = 1 << 20;
 
 /// Ferric: the whole path of a deployment, onto a disk in memory.
 pub fn ferric(image: &Path, size: u64) -> Result<(Vec<u8>, Written)> {
@@ -52,7 +47,15 @@ pub fn imago(image: &Path) -> Result<Opinion> {
 }
 
 /// qcow2-rs, the library of a user-space block driver. It panics on what it does not know.
+#[cfg(feature = "qcow2-rs")]
 pub fn qcow2_rs(image: &Path, size: u64) -> Result<Opinion> {
+    use anyhow::ensure;
+    use qcow2_rs::dev::Qcow2DevParams;
+    use qcow2_rs::helpers::Qcow2IoBuf;
+    use qcow2_rs::utils::qcow2_setup_dev_tokio;
+
+    /// What is read at a time.
+    const READ: usize = 1 << 20;
     let read = || -> Result<Vec<u8>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
@@ -76,6 +79,12 @@ pub fn qcow2_rs(image: &Path, size: u64) -> Result<Opinion> {
         Ok(Err(error)) => Ok(Opinion::Unable(format!("{error:#}"))),
         Err(_) => Ok(Opinion::Unable("it panicked".into())),
     }
+}
+
+/// qcow2-rs was left out of the build.
+#[cfg(not(feature = "qcow2-rs"))]
+pub fn qcow2_rs(_image: &Path, _size: u64) -> Result<Opinion> {
+    Ok(Opinion::Unable("left out".into()))
 }
 
 /// A path as text.

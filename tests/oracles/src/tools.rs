@@ -44,9 +44,10 @@ pub fn run_with(program: &str, arguments: &[&str], input: &str) -> Result<String
     let output = child.wait_with_output().with_context(|| format!("waiting for {program}"))?;
     ensure!(
         output.status.success(),
-        "{program} {arguments:?}: {}: {}",
+        "{program} {arguments:?}: {}: {} {}",
         output.status,
-        String::from_utf8_lossy(&output.stderr)
+        String::from_utf8_lossy(&output.stderr),
+        String::from_utf8_lossy(&output.stdout)
     );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

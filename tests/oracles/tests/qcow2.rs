@@ -1,6 +1,7 @@
 //! What the guest sees on a qcow2 image, by four readers: all cluster sizes, versions, compressions, extended entries, zero and
 //! unallocated clusters, snapshots, and layouts at random.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -44,7 +45,8 @@ impl Count {
         Ok(())
     }
 
-    /// What qemu-img maps as data is what is written as data, byte for byte; the rest is zeroed.
+    /// What qemu-img maps as data is written as data. It may be less than Ferric writes: qemu-img looks through to holes of the
+    /// file itself, below what the image's tables say.
     fn compare_map(&self, image: &Path, written: &imaging::Written, what: &str) -> Result<()> {
         let map = run("qemu-img", &["map", "--output=json", "-f", "qcow2", text(image)?])?;
         let map: Vec<Value> = serde_json::from_str(&map)?;
@@ -54,7 +56,7 @@ impl Count {
             let zero = entry.get("zero").and_then(Value::as_bool).context("zero or not")?;
             data += if zero { 0 } else { length };
         }
-        ensure!(data == written.data_bytes, "{what}: qemu-img maps {data} bytes of data: {written:?}");
+        ensure!(data <= written.data_bytes, "{what}: qemu-img maps {data} bytes of data: {written:?}");
         Ok(())
     }
 }
@@ -82,6 +84,11 @@ fn disk_image(length: usize, seed: u64) -> Vec<u8> {
     }
     disk.truncate(length);
     disk
+}
+
+/// How often qcow2-rs must have had an answer, where it is there.
+fn least(count: u32) -> u32 {
+    if cfg!(feature = "qcow2-rs") { count } else { 0 }
 }
 
 fn may_run() -> bool {
@@ -130,7 +137,7 @@ fn what_qemu_img_makes_is_read_alike() -> Result<()> {
         }
     }
     eprintln!("{count:?}");
-    ensure!(count.images > 90 && count.imago > 50 && count.qcow2_rs > 30, "who was asked: {count:?}");
+    ensure!(count.images > 90 && count.imago > 50 && count.qcow2_rs >= least(30), "who was asked: {count:?}");
     Ok(())
 }
 
@@ -155,19 +162,20 @@ fn images_that_were_in_use_are_read_alike() -> Result<()> {
         let size = (1 + number(8)) << 20 | number(64) << 9;
         let _ = std::fs::remove_file(&image);
         run("qemu-img", &["create", "-f", "qcow2", "-o", &options, text(&image)?, &size.to_string()])?;
-        let mut commands = Vec::new();
+        // Compressed first: qemu compresses into clusters that were never written, and into no other.
+        let cluster = 1 << bits;
+        let compressed: BTreeSet<u64> = (0..4).map(|_| number(size / cluster)).collect();
+        let mut commands: Vec<String> = compressed
+            .into_iter()
+            .map(|index| format!("write -c -P {} {} {cluster}", 1 + number(255), index * cluster))
+            .collect();
         for _ in 0..20 + number(30) {
             let at = number(size) & !511;
             let length = ((1 + number(200_000)) & !511).max(512).min(size - at);
-            let cluster = 1 << bits;
-            commands.push(match number(7) {
+            commands.push(match number(6) {
                 0 => format!("write -z {at} {length}"),
                 1 => format!("write -zu {at} {length}"),
                 2 => format!("discard {at} {length}"),
-                // Compressed writes are of whole clusters.
-                3 if at / cluster * cluster + cluster <= size => {
-                    format!("write -c -P {} {} {cluster}", 1 + number(255), at / cluster * cluster)
-                }
                 _ => format!("write -P {} {at} {length}", 1 + number(255)),
             });
         }
@@ -185,8 +193,18 @@ fn images_that_were_in_use_are_read_alike() -> Result<()> {
         count.compare(&image, size, None, &format!("seed {seed}: {options}, {size} bytes"))?;
     }
     eprintln!("{count:?}");
-    ensure!(count.images == 40 && count.imago > 5 && count.qcow2_rs > 5, "who was asked: {count:?}");
+    ensure!(count.images == 40 && count.imago > 5 && count.qcow2_rs >= least(5), "who was asked: {count:?}");
     Ok(())
+}
+
+/// Adds an empty table of reference counts, without which qemu opens no image. Ferric reads none.
+fn with_reference_counts(mut file: Vec<u8>, cluster_bits: u32) -> Vec<u8> {
+    let cluster = 1usize << cluster_bits;
+    let offset = file.len().next_multiple_of(cluster);
+    file.resize(offset + cluster, 0);
+    file[48..56].copy_from_slice(&u64::try_from(offset).unwrap_or_default().to_be_bytes());
+    file[56..60].copy_from_slice(&1u32.to_be_bytes());
+    file
 }
 
 /// Layouts that qemu-img never writes: tables after data, everything shuffled, plain and compressed clusters mixed.
@@ -213,7 +231,7 @@ fn layouts_of_our_own_maker_are_read_alike() -> Result<()> {
             extended: version == 3 && cluster_bits >= 14 && number(2) == 0,
         };
         let disk = disk_image(512 * (1 + usize::try_from(number(10_000))?), seed);
-        std::fs::write(&image, build(&disk, options))?;
+        std::fs::write(&image, with_reference_counts(build(&disk, options), cluster_bits))?;
         count.compare(&image, u64::try_from(disk.len())?, Some(&disk), &format!("{options:?}"))?;
     }
     eprintln!("{count:?}");
