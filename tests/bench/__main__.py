@@ -30,7 +30,7 @@ from harness.failure import CannotRun  # noqa: E402
 from harness.layout import Layout  # noqa: E402
 
 PORT = 20790
-LIMIT_SECONDS = 45
+LIMIT_SECONDS = 20
 """For one command and each GiB. Some of the others hang now and then."""
 
 
