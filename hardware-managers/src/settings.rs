@@ -45,6 +45,8 @@ pub struct Settings {
     pub ignore_bootloader_failure: bool,
     /// Whether images are written without a look at what they are.
     pub disable_deep_image_inspection: bool,
+    /// Whether a GPT made for sectors of another size than the disk's is rewritten for them; for each image, its own key may say so.
+    pub translate_sector_size: bool,
     /// Whether disks are read back and compared after an image was written.
     pub verify_writes: bool,
     /// Which images must be signed, and by whom.
@@ -192,6 +194,7 @@ impl Default for Settings {
             skip_bmc_detect: false,
             ignore_bootloader_failure: false,
             disable_deep_image_inspection: false,
+            translate_sector_size: false,
             verify_writes: false,
             signatures: Signatures::default(),
             enable_bios_bootloader_install: false,

@@ -69,6 +69,9 @@ pub struct WriteArgs {
     /// Accept any server certificate.
     #[arg(long)]
     pub insecure: bool,
+    /// Rewrite a GPT that was made for sectors of another size than the disk's.
+    #[arg(long)]
+    pub translate_sector_size: bool,
     /// Read the disk back and compare, before it is made bootable.
     #[arg(long)]
     pub verify: bool,
@@ -110,6 +113,7 @@ fn write(args: &WriteArgs, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> 
             insecure: args.insecure,
             ..Transport::default()
         },
+        translate_sector_size: args.translate_sector_size,
         permitted_formats: PERMITTED.map(str::to_owned).into(),
         signatures: signatures(&host, args.require_signature)?,
         disk_wait_attempts: 1,
@@ -120,6 +124,7 @@ fn write(args: &WriteArgs, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> 
         sources: args.url.clone(),
         checksum: checksum(args)?,
         format: args.format.unwrap_or(Format::Detect),
+        translate_sector_size: None,
         authorization: args.auth.as_deref().map(|file| credentials::read(file, &args.url)).transpose()?,
         proxies: Proxies::default(),
         signature: signature(args)?,

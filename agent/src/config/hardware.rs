@@ -26,6 +26,7 @@ impl Config {
             collect_lldp: *self.collect_lldp,
             skip_bmc_detect: *self.agent_skip_bmc_detect,
             disable_deep_image_inspection: *self.disable_deep_image_inspection,
+            translate_sector_size: *self.translate_sector_size,
             verify_writes: *self.verify_writes,
             signatures: self.signatures(),
             enable_bios_bootloader_install: *self.enable_bios_bootloader_install,

@@ -291,6 +291,8 @@ options! {
     disks: Disks = Disks::default(), "DEFAULT", Some("ferric-disks");
     /// MiB of memory that unpacking a zstd or xz image may take; images that ask for more are refused.
     image_decoder_memory: NonZeroU32 = count(24), "DEFAULT", Some("ferric-image-decoder-memory");
+    /// Rewrite a GPT that was made for sectors of another size than the disk's, instead of refusing the image.
+    translate_sector_size: bool = false, "DEFAULT", Some("ferric-translate-sector-size");
     /// Read disks back and compare after an image was written, before they can boot.
     verify_writes: bool = false, "DEFAULT", Some("ferric-verify-writes");
     /// Write no image that is not signed by a trusted key.

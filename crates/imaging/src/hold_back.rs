@@ -155,6 +155,25 @@ impl<'a> Unverified<'a> {
         Ok(())
     }
 
+    /// Reads what is held back, and the disk where nothing is.
+    fn read_at(&mut self, offset: u64, space: &mut [u8]) -> Result<(), Error> {
+        let touched: Vec<_> = self.held.iter().map(|held| held.touched).collect();
+        self.each(offset, space.len() as u64, |part, start, length| {
+            let from = usize::try_from(start - offset).map_err(|_| Error::Pipeline("range too large"))?;
+            let count = usize::try_from(length).map_err(|_| Error::Pipeline("range too large"))?;
+            let space = space.get_mut(from..from + count).unwrap_or_default();
+            match part {
+                Part::Held(bytes) => space.copy_from_slice(bytes),
+                Part::Disk(sink) => read_back::read(sink, start, space)?,
+            }
+            Ok(())
+        })?;
+        for (held, touched) in self.held.iter_mut().zip(touched) {
+            held.touched = touched;
+        }
+        Ok(())
+    }
+
     /// Bytes of the disk covered so far.
     pub(crate) fn covered(&self) -> u64 {
         self.data_bytes + self.zeroed_bytes
@@ -212,7 +231,7 @@ enum Part<'p> {
     Disk(&'p mut dyn BlockSink),
 }
 
-impl Verified<'_> {
+impl<'a> Verified<'a> {
     /// Reads the first `length` bytes of the disk and compares them with what was written, except for what is held back: that
     /// is compared when it is committed. Nothing without [`Unverified::remember`].
     pub(crate) fn read_back(
@@ -225,6 +244,20 @@ impl Verified<'_> {
         flush(self.0.sink)?;
         let held: Vec<_> = self.0.held.iter().map(|held| (held.start, held.end())).collect();
         sums.compare(self.0.sink, length, &held, cancel, tell)
+    }
+
+    /// The first bytes of the image, as they will be written.
+    pub(crate) fn head(&self) -> &[u8] {
+        self.0.held.first().map(|held| held.bytes.as_slice()).unwrap_or_default()
+    }
+
+    /// The disk as it will be once it is committed, to be changed before that.
+    pub(crate) fn disk(&mut self) -> Uncommitted<'_, 'a> {
+        // What changes now is no longer what was streamed, and that has been compared.
+        if let Some(sums) = &mut self.0.sums {
+            *sums = Sums::default();
+        }
+        Uncommitted(self)
     }
 
     /// **Writes what was held back, the first MiB last, and makes the disk bootable.** Each step is durable before the next.
@@ -240,6 +273,35 @@ impl Verified<'_> {
         }
         sink.committed();
         Ok(Committed { data_bytes, zeroed_bytes })
+    }
+}
+
+/// A verified disk before its commit: what is held back reads and writes like the rest, and stays held back.
+pub(crate) struct Uncommitted<'v, 'a>(&'v mut Verified<'a>);
+
+impl BlockSink for Uncommitted<'_, '_> {
+    fn size(&self) -> u64 {
+        self.0.0.size
+    }
+
+    fn logical_sector_size(&self) -> u32 {
+        self.0.0.sink.logical_sector_size()
+    }
+
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.0.0.write_at(offset, data).map_err(std::io::Error::other)
+    }
+
+    fn zero_range(&mut self, offset: u64, length: u64) -> std::io::Result<()> {
+        self.0.0.zero_range(offset, length).map_err(std::io::Error::other)
+    }
+
+    fn read_at(&mut self, offset: u64, space: &mut [u8]) -> std::io::Result<()> {
+        self.0.0.read_at(offset, space).map_err(std::io::Error::other)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.0.sink.flush()
     }
 }
 

@@ -32,6 +32,7 @@ mod signature;
 mod sink;
 mod small;
 mod source;
+mod translate;
 mod write;
 
 pub use cancel::Cancel;
@@ -46,4 +47,5 @@ pub use request::{ImageRequest, Proxies, Transport, Written};
 pub use signature::{ExpectedSignature, KeyId, PublicKey, SignatureError, TrustedKeys};
 pub use sink::{BlockSink, DeviceSink, MemorySink, NullSink};
 pub use small::{SmallFile, fetch_into, fetch_small};
+pub use translate::Translate;
 pub use write::write_image;

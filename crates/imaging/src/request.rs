@@ -1,9 +1,10 @@
 //! What a caller says about an image and about the way to it. Plain data.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Checks, ExpectedDigest, ExpectedSignature, Format};
+use crate::{Checks, ExpectedDigest, ExpectedSignature, Format, Translate};
 
 /// One image to put onto one disk.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct ImageRequest {
     pub format: Format,
     /// What is refused by a look at the image's first bytes.
     pub checks: Checks,
+    /// Who rewrites a partition table that was made for other sectors than the disk's; without anybody, such an image is refused.
+    pub translate: Option<Arc<dyn Translate>>,
     /// The complete value of the `Authorization` header, for HTTP sources. It is not sent on to another host. A registry, or
     /// the token server that it names, gets it when it asks for credentials.
     pub authorization: Option<wire::Secret>,

@@ -10,8 +10,9 @@ use crate::buffer::{Buffer, CHUNK, Chunk, Pool};
 use crate::cancel::Cancel;
 use crate::compressed::Unpack;
 use crate::error::{Error, ErrorKind};
-use crate::hold_back::Unverified;
-use crate::inspect::{self, Kind};
+use crate::hold_back::{Unverified, Verified};
+use crate::inspect::sectors::{self, Mismatch, Verdict};
+use crate::inspect::{self, Kind, Rule};
 use crate::pipeline::{self, Decoder, Interrupt, Output, POOL, Pass};
 use crate::progress::{self, Meter, Pace};
 use crate::proof::Expected;
@@ -20,6 +21,7 @@ use crate::raw;
 use crate::request::{ImageRequest, Transport, Written};
 use crate::sink::BlockSink;
 use crate::source::Source;
+use crate::translate::Translate;
 
 /// **Overwrites the disk behind `sink` with an image.** Blocks until the image is verified and durable on the disk, or
 /// failed.
@@ -165,6 +167,9 @@ impl Job<'_> {
         let mut first = pool.take(self.cancel)?;
         runtime.block_on(source.fill(&mut first))?;
         let plan = self.guard(runtime, source, total, &first, sink.size())?;
+        if self.request.checks.whole_disk {
+            runtime.block_on(self.guard_sectors(source, total, &first, &plan, sink))?;
+        }
         pool.grow(plan.lag);
         tracing::info!(
             image = self.request.label,
@@ -204,6 +209,7 @@ impl Job<'_> {
         verified.read_back(passed.virtual_size, self.cancel, |done| pace.tell(done))?;
         verifying.finish(Some(published_bytes));
 
+        self.suit_sectors(&mut verified, passed.virtual_size)?;
         let committing = progress::start(self.events, Phase::Commit, self.request.label.clone());
         let committed = verified.commit()?;
         committing.finish(None);
@@ -264,18 +270,34 @@ impl Job<'_> {
                 return Err(Error::TooLarge { image, disk });
             }
             let decoder = Box::new(Unpack::new(compression, memory, self.cancel.clone()));
-            return Ok(Plan { kind: accepted.kind, virtual_size: None, compressed: None, lag: 0, decoder });
+            let head = accepted.inside.unwrap_or_default();
+            return Ok(Plan {
+                kind: accepted.kind,
+                inside: Some(head),
+                virtual_size: None,
+                compressed: None,
+                lag: 0,
+                decoder,
+            });
         }
         if accepted.kind != Kind::Qcow2 {
             if let Some(image) = total.filter(|image| *image > disk) {
                 return Err(Error::TooLarge { image, disk });
             }
             let decoder = Box::new(Raw);
-            return Ok(Plan { kind: accepted.kind, virtual_size: total, compressed: None, lag: 0, decoder });
+            return Ok(Plan {
+                kind: accepted.kind,
+                inside: None,
+                virtual_size: total,
+                compressed: None,
+                lag: 0,
+                decoder,
+            });
         }
         let planned = runtime.block_on(qcow2::plan(source, total, first, disk))?;
         Ok(Plan {
             kind: accepted.kind,
+            inside: None,
             virtual_size: Some(planned.virtual_size),
             compressed: Some(planned.cluster),
             lag: planned.lag,
@@ -284,9 +306,89 @@ impl Job<'_> {
     }
 }
 
+impl Job<'_> {
+    /// Refuses a partition table that was made for other sectors than the disk's, unless it can be rewritten and may be.
+    async fn guard_sectors(
+        &self,
+        source: &mut Source<'_>,
+        total: Option<u64>,
+        first: &Buffer,
+        plan: &Plan,
+        sink: &dyn BlockSink,
+    ) -> Result<(), Error> {
+        let start = sectors::START as u64;
+        let seen;
+        let head = match (&plan.inside, plan.kind) {
+            (Some(inside), _) => inside.as_slice(),
+            (None, Kind::Qcow2) => {
+                // What can not be seen now is judged before the commit.
+                let Ok(Some(bytes)) = qcow2::peek(source, total, first, 0, start).await else {
+                    return Ok(());
+                };
+                seen = bytes;
+                &seen
+            }
+            (None, _) => first,
+        };
+        let mismatch = match sectors::judge(head, plan.virtual_size, sink.logical_sector_size()) {
+            Verdict::Suits => return Ok(()),
+            Verdict::Other(mismatch) => mismatch,
+            Verdict::Ask(offset, mismatch) => {
+                let bytes = match (&plan.inside, plan.kind) {
+                    (Some(_), _) => None,
+                    (None, Kind::Qcow2) => {
+                        qcow2::peek(source, total, first, offset, start).await.ok().flatten()
+                    }
+                    (None, _) => source.part(offset, start).await.ok().flatten(),
+                };
+                match bytes.is_some_and(|bytes| sectors::is_file_system(&bytes)) {
+                    true => mismatch,
+                    false => return Ok(()),
+                }
+            }
+        };
+        let translate = self.translation(mismatch)?;
+        translate
+            .judge(head, mismatch.table, sink.size())
+            .map_err(|reason| Rule::SectorTranslation.broken(reason).into())
+    }
+
+    /// Who rewrites a table that does not suit the disk; a refusal where nobody does.
+    fn translation(&self, mismatch: Mismatch) -> Result<&dyn Translate, Error> {
+        match &self.request.translate {
+            Some(translate) if mismatch.is_gpt => Ok(translate.as_ref()),
+            Some(_) | None => Err(mismatch.refusal().into()),
+        }
+    }
+
+    /// Has the partition table rewritten for the disk's sectors, where it has to be: **what of it is not at the disk's ends is
+    /// written at once.**
+    fn suit_sectors(&self, disk: &mut Verified<'_>, image: u64) -> Result<(), Error> {
+        if !self.request.checks.whole_disk {
+            return Ok(());
+        }
+        let sector = disk.disk().logical_sector_size();
+        let Verdict::Other(mismatch) = sectors::judge(disk.head(), Some(image), sector) else {
+            return Ok(());
+        };
+        let translate = self.translation(mismatch)?;
+        tracing::info!(
+            image = self.request.label,
+            from = mismatch.table,
+            to = mismatch.disk,
+            "rewriting the partition table for the disk's sector size"
+        );
+        translate
+            .rewrite(&mut disk.disk(), mismatch.table, image)
+            .map_err(|reason| Rule::SectorTranslation.broken(reason).into())
+    }
+}
+
 /// How an image goes onto the disk.
 struct Plan {
     kind: Kind,
+    /// The first bytes of the disk, where they come out of a compressed file.
+    inside: Option<Vec<u8>>,
     virtual_size: Option<u64>,
     /// Bytes of a cluster, where clusters may be compressed.
     compressed: Option<usize>,

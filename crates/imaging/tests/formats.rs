@@ -72,14 +72,6 @@ fn files_of_qemu_img_are_taken_or_refused_as_in_the_golden_table() {
             refused(Rule::DeclaredFormat),
         ),
         (
-            create(
-                "--object secret,id=s,data=x -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
-            ),
-            refused(Rule::Qcow2Encryption),
-            refused(Rule::Qcow2Encryption),
-            refused(Rule::DeclaredFormat),
-        ),
-        (
             convert("-O qcow"),
             refused(Rule::Qcow2Version),
             refused(Rule::Qcow2Version),

@@ -92,6 +92,7 @@ fn stream(server: &Server, digest: ExpectedDigest, format: Format, size: u64) {
         digest,
         format,
         checks: imaging::Checks::default(),
+        translate: None,
         authorization: None,
         proxies: Proxies::default(),
         signature: None,

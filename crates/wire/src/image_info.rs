@@ -23,6 +23,9 @@ pub struct ImageInfo {
     /// Whether raw images may be streamed (Ferric streams all).
     #[serde(default)]
     pub stream_raw_images: bool,
+    /// Ferric's own: rewrite a partition table that was made for sectors of another size than the disk's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translate_sector_size: Option<bool>,
     /// Digest, or the http(s) URL of a checksum file; algorithm by length (32 md5, 64 sha256, 128 sha512).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,

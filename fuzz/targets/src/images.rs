@@ -125,6 +125,7 @@ fn write_onto(
         signature: None,
         format,
         checks: Checks { permitted: FORMATS.map(str::to_owned).into(), ..Checks::default() },
+        translate: None,
         authorization: None,
         proxies,
         read_back: false,

@@ -4,16 +4,18 @@
 //! chosen and claimed. Then a whole-disk image is streamed and verified, the partition table is mended for this disk's size
 //! and looked at, and the config drive is written. Partition images have a story of their own.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use disk::table::Table;
 use disk::{Policy, Target};
 use events::{EventKind, Phase};
 use hwm::{Context, Error};
-use imaging::{Cancel, Checks, DeviceSink, ErrorKind, ImageRequest, Proxies, SmallFile};
+use imaging::{Cancel, Checks, DeviceSink, ErrorKind, ImageRequest, Proxies, SmallFile, Translate};
 
 use super::image::Image;
 use super::published::published;
+use super::sectors::ForSectors;
 use super::{partition, root_disk, signature};
 use crate::deployment::{Choice, ConfigDrive, Deployed};
 use crate::settings::Settings;
@@ -50,6 +52,10 @@ pub(crate) fn run(
             inspect: !settings.disable_deep_image_inspection,
             whole_disk: image.partition.is_none(),
         },
+        translate: image
+            .translate_sector_size
+            .unwrap_or(settings.translate_sector_size)
+            .then(|| -> Arc<dyn Translate> { Arc::new(ForSectors(target.logical_sector_bytes())) }),
         authorization: image.authorization.clone(),
         proxies: image.proxies.clone(),
         read_back: settings.verify_writes || image.verify,

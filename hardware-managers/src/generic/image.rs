@@ -23,6 +23,8 @@ pub struct Image {
     pub sources: Vec<String>,
     /// What the published bytes are held to.
     pub checksum: Checksum,
+    /// Whether a GPT made for other sectors than the disk's is rewritten for them; the setting decides where nothing is said.
+    pub translate_sector_size: Option<bool>,
     /// The declared format, or that the image's first bytes decide.
     pub format: Format,
     /// The complete `Authorization` header.
@@ -84,6 +86,7 @@ pub(crate) fn check(info: &ImageInfo, settings: &Settings) -> Result<Image, Erro
         sources: info.urls.clone(),
         checksum,
         format: format(info, settings)?,
+        translate_sector_size: info.translate_sector_size,
         authorization: authorization(info, settings.image_server.as_ref())?,
         proxies: proxies(info),
         signature: ImageSignature::parse(info)?,

@@ -19,6 +19,7 @@ mod pstore;
 mod published;
 mod raid;
 pub(crate) mod root_disk;
+mod sectors;
 pub(crate) mod signature;
 mod steps;
 

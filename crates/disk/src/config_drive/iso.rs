@@ -4,7 +4,7 @@ use crate::iso::{Entry, Iso};
 
 /// A file, or a directory where there is no data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// From the root on.
     pub path: Vec<String>,
     /// A file's bytes.

@@ -6,5 +6,7 @@ mod place;
 mod rebuild;
 
 pub use decode::{LIMIT_BYTES, decode};
+pub(crate) use iso::Node;
 pub use place::{Placed, place};
+pub(crate) use rebuild::copy;
 pub use rebuild::{Rebuild, suited};

@@ -2,7 +2,7 @@
 //! FAT with sectors smaller than the disk's (data plane page, 4.3, step 5; Launchpad bug 2028002).
 
 use std::borrow::Cow;
-use std::io::Cursor;
+use std::io::{Cursor, Read, Seek, Write};
 
 use hadris_fat::format::{FatFormatOptions, FatTypeSelection, FatVolumeFormatter, SectorSize};
 use hadris_fat::{FatVolume, FatVolumeWriteExt};
@@ -135,7 +135,11 @@ fn shape(size: usize, sector: SectorSize) -> Result<FatFormatOptions, Error> {
         .ok_or_else(|| Error::config_drive(format!("no FAT volume of {size} bytes can be made for it")))
 }
 
-fn copy(volume: &FatVolume<Cursor<Vec<u8>>>, node: &Node) -> Result<(), hadris_fat::Error> {
+/// Puts a file or directory into a FAT volume; directories come before what is in them.
+pub(crate) fn copy<T: Read + Write + Seek>(
+    volume: &FatVolume<T>,
+    node: &Node,
+) -> Result<(), hadris_fat::Error> {
     let Some((name, parents)) = node.path.split_last() else { return Ok(()) };
     let mut directory = volume.root_dir();
     for parent in parents {

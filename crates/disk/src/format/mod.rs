@@ -5,10 +5,12 @@
 
 mod esp;
 mod ext4;
+mod refit;
 mod swap;
 
 pub use esp::make_esp;
 pub use ext4::make_ext4;
+pub use refit::{REFIT_LIMIT, refit};
 pub use swap::make_swap;
 
 use crate::layout::Planned;

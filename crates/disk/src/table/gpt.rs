@@ -254,19 +254,97 @@ impl Gpt {
 
     /// **Writes** both copies: the backup first, so that one good copy exists at every moment; the head of the disk last.
     pub(crate) fn write(&self, device: &Device) -> Result<(), String> {
-        let sector = u64::from(self.sector_bytes);
         let text = |error: crate::Error| chain(&error);
+        let [backup_entries, backup, entries, header] = self.copies()?;
+        for (offset, bytes) in [backup_entries, backup] {
+            device.write_at(offset, &bytes).map_err(text)?;
+        }
+        device.flush().map_err(text)?;
+        for (offset, bytes) in [entries, header] {
+            device.write_at(offset, &bytes).map_err(text)?;
+        }
+        self.write_protective_mbr(device).map_err(text)
+    }
+
+    /// What to write where, in bytes: entries and header of the backup, entries and header of the first copy.
+    pub(super) fn copies(&self) -> Result<[(u64, Vec<u8>); 4], String> {
+        let sector = u64::from(self.sector_bytes);
         let last = self.other_sector;
         let backup_entries = last.checked_sub(self.entries_sectors()).ok_or("the disk is too small")?;
         let mut entries = self.entries.clone();
         entries.resize(usize::try_from(self.entries_sectors() * sector).map_err(|_| "absurd length")?, 0);
-        let write = |at: u64, data: &[u8]| device.write_at(at * sector, data).map_err(text);
-        write(backup_entries, &entries)?;
-        write(last, &self.header(last, 1, backup_entries))?;
-        device.flush().map_err(text)?;
-        write(self.entries_sector, &entries)?;
-        write(1, &self.header(1, last, self.entries_sector))?;
-        self.write_protective_mbr(device).map_err(text)
+        let at = |sectors: u64| sectors.checked_mul(sector).ok_or("its header names an absurd place");
+        Ok([
+            (at(backup_entries)?, entries.clone()),
+            (at(last)?, self.header(last, 1, backup_entries)),
+            (at(self.entries_sector)?, entries),
+            (at(1)?, self.header(1, last, self.entries_sector)),
+        ])
+    }
+
+    /// The first copy alone, from the first bytes of a disk.
+    pub(super) fn read_first_copy(head: &[u8], sector_bytes: u32) -> Result<Self, String> {
+        Self::read_copy(head, sector_bytes, 1)
+    }
+
+    /// Bytes that the entries take.
+    pub(super) fn entries_length(&self) -> u64 {
+        u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Where partitions may begin, in bytes.
+    pub(super) fn first_usable_byte(&self) -> u64 {
+        self.first_usable_byte_in(u64::from(self.sector_bytes))
+    }
+
+    /// Where they might, if sectors were of `sector` bytes.
+    pub(super) fn first_usable_byte_in(&self, sector: u64) -> u64 {
+        (2 + self.entries_length().div_ceil(sector)).saturating_mul(sector)
+    }
+
+    /// The same partitions at the same bytes, for sectors of another size on a disk of `disk` bytes.
+    pub(super) fn for_sectors(&self, sector_bytes: u32, disk: u64) -> Result<Self, String> {
+        let (from, to) = (u64::from(self.sector_bytes), u64::from(sector_bytes));
+        let mut gpt = Self { sector_bytes, entries_sector: 2, mbr_signature: 0, ..self.clone() };
+        gpt.first_usable_sector = 2 + gpt.entries_sectors();
+        for partition in &self.partitions {
+            let number = partition.number;
+            let Some(end) = partition.start_byte.checked_add(partition.size_byte) else {
+                return Err(format!("partition {number} has an impossible place"));
+            };
+            for (byte, verb) in [(partition.start_byte, "start"), (end, "end")] {
+                if !byte.is_multiple_of(to) {
+                    return Err(format!(
+                        "partition {number} does not {verb} on a boundary of {to} bytes (byte {byte}): publish the image with \
+                         its partitions aligned to 1 MiB"
+                    ));
+                }
+            }
+            if partition.start_byte < gpt.first_usable_byte() {
+                return Err(format!(
+                    "partition {number} starts at byte {}, and the table takes the first {} bytes on such a disk: publish the \
+                     image with its partitions aligned to 1 MiB",
+                    partition.start_byte,
+                    gpt.first_usable_byte()
+                ));
+            }
+            let slot = usize::try_from(number).unwrap_or_default().saturating_sub(1);
+            let entry =
+                gpt.entries.chunks_exact_mut(self.entry_bytes).nth(slot).ok_or("an entry is missing")?;
+            for (at, sector) in [(32, partition.start_byte / to), (40, (end / to).saturating_sub(1))] {
+                let field = entry.get_mut(at..at + 8).ok_or("an entry is too short")?;
+                field.copy_from_slice(&sector.to_le_bytes());
+            }
+        }
+        tracing::debug!(
+            from,
+            to,
+            partitions = self.partitions.len(),
+            "GPT rewritten for another sector size"
+        );
+        gpt.partitions = gpt.parse_entries()?;
+        gpt.fit(disk)?;
+        Ok(gpt)
     }
 
     fn header(&self, at: u64, other: u64, entries_sector: u64) -> Vec<u8> {
@@ -372,7 +450,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 

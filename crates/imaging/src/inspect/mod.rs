@@ -5,6 +5,7 @@
 
 mod kind;
 mod rules;
+pub(crate) mod sectors;
 mod table;
 
 pub use kind::Kind;

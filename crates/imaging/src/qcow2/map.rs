@@ -3,6 +3,7 @@
 //! The disk is counted in grains: clusters, or sub-clusters where an image has them.
 
 use super::Qcow2Error;
+use super::header::Header;
 
 /// The most extents kept at a time, 16 bytes each: 16 MiB, or 64 GiB of compressed 64 KiB clusters. Uncompressed clusters
 /// that follow each other in file and disk share one extent.
@@ -83,6 +84,23 @@ impl Map {
     fn forget_used(&mut self) {
         self.extents.drain(..self.next);
         self.next = 0;
+    }
+
+    /// Where the file has the grain at this offset of the disk: for a compressed cluster, where the cluster is.
+    pub(crate) fn find(&self, offset: u64, header: &Header) -> Option<(u64, Kind)> {
+        let grain = header.grain();
+        self.extents.iter().find_map(|extent| {
+            let inside = (offset / grain).checked_sub(u64::from(extent.guest))?;
+            match extent.kind() {
+                Kind::Plain(grains) if inside < u64::from(grains) => {
+                    Some((extent.host.checked_add(inside * grain)?, extent.kind()))
+                }
+                Kind::Compressed(_) if inside < header.cluster() / grain => {
+                    Some((extent.host, extent.kind()))
+                }
+                Kind::Plain(_) | Kind::Compressed(_) => None,
+            }
+        })
     }
 
     /// The file offset of the next extent.

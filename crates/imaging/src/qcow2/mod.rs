@@ -8,11 +8,13 @@
 mod decompress;
 mod header;
 mod map;
+mod peek;
 mod plan;
 mod stream;
 mod tables;
 
 pub(crate) use decompress::{Batch, Codec, Decompressor};
+pub(crate) use peek::peek;
 pub(crate) use plan::plan;
 
 use crate::inspect::Rule;

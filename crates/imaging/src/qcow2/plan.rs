@@ -45,7 +45,7 @@ pub(crate) async fn plan(
     if header.virtual_size > disk {
         return Err(Error::TooLarge { image: header.virtual_size, disk });
     }
-    let mut reader = Reader { source, first, total, watches: Vec::new(), parts: 0 };
+    let mut reader = Reader::new(source, first, total);
     let stream = match known(&mut reader, &header).await {
         Ok(Some((map, zeroes))) => {
             tracing::debug!(parts = reader.parts, "qcow2 tables read ahead of the data");
@@ -114,7 +114,8 @@ fn group(tables: &[(u64, usize)], cluster: u64) -> (usize, u64) {
     (count, length)
 }
 
-struct Reader<'r, 's> {
+/// Reads parts of a file beside its stream.
+pub(super) struct Reader<'r, 's> {
     source: &'r mut Source<'s>,
     first: &'r [u8],
     total: Option<u64>,
@@ -122,9 +123,18 @@ struct Reader<'r, 's> {
     parts: u32,
 }
 
-impl Reader<'_, '_> {
+impl<'r, 's> Reader<'r, 's> {
+    pub(super) fn new(source: &'r mut Source<'s>, first: &'r [u8], total: Option<u64>) -> Self {
+        Self { source, first, total, watches: Vec::new(), parts: 0 }
+    }
+
+    /// Length of the file, where known.
+    pub(super) fn total(&self) -> Option<u64> {
+        self.total
+    }
+
     /// `length` bytes at `offset`: from the first chunk if it has them, else as a part. `None` if parts can not be had.
-    async fn get(&mut self, offset: u64, length: u64) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) async fn get(&mut self, offset: u64, length: u64) -> Result<Option<Vec<u8>>, Error> {
         let end = offset.checked_add(length).filter(|end| self.total.is_none_or(|total| *end <= total));
         let end = end.ok_or_else(|| Qcow2Error::BeyondEnd(offset).at(offset))?;
         if let (Ok(from), Ok(to)) = (usize::try_from(offset), usize::try_from(end))

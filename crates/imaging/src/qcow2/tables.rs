@@ -12,18 +12,21 @@ const ZERO: u64 = 1;
 /// What a level-1 table says: for each level-2 table its offset in the file, `None` where its part of the disk is zero.
 pub(crate) fn parse_l1(header: &Header, bytes: &[u8]) -> Result<Vec<Option<u64>>, Qcow2Error> {
     (0..header.l1_entries as usize)
-        .map(|index| {
-            let entry = be64(bytes, index * 8).ok_or(Qcow2Error::Truncated("L1 table"))?;
-            let offset = entry & OFFSET;
-            if entry & !(OFFSET | COPIED) != 0
-                || !offset.is_multiple_of(header.cluster())
-                || offset.checked_add(header.cluster()).is_none()
-            {
-                return Err(Qcow2Error::Entry(entry));
-            }
-            Ok((offset != 0).then_some(offset))
-        })
+        .map(|index| parse_l1_entry(header, bytes.get(index * 8..).unwrap_or_default()))
         .collect()
+}
+
+/// As [`parse_l1`], the one entry at the start of `bytes`.
+pub(crate) fn parse_l1_entry(header: &Header, bytes: &[u8]) -> Result<Option<u64>, Qcow2Error> {
+    let entry = be64(bytes, 0).ok_or(Qcow2Error::Truncated("L1 table"))?;
+    let offset = entry & OFFSET;
+    if entry & !(OFFSET | COPIED) != 0
+        || !offset.is_multiple_of(header.cluster())
+        || offset.checked_add(header.cluster()).is_none()
+    {
+        return Err(Qcow2Error::Entry(entry));
+    }
+    Ok((offset != 0).then_some(offset))
 }
 
 /// Reads the level-2 table number `index`: its clusters go into `map`, and every range of the disk that is zero to `zero`

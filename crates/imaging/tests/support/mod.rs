@@ -390,6 +390,7 @@ pub fn request(url: String, published: &[u8], format: Format) -> ImageRequest {
         digest: sha256(published),
         format,
         checks: imaging::Checks::default(),
+        translate: None,
         authorization: None,
         proxies: Proxies::default(),
         signature: None,

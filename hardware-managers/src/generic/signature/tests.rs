@@ -21,6 +21,7 @@ fn image(source: &str, signature: ImageSignature) -> Image {
         label: "disk.raw".into(),
         sources: vec![source.into()],
         checksum: Checksum::Digest(ExpectedDigest::from_hex(&"a".repeat(64)).unwrap()),
+        translate_sector_size: None,
         format: Format::Raw,
         authorization: None,
         proxies: Proxies::default(),

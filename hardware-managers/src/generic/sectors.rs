@@ -1,0 +1,60 @@
+//! An image made for sectors of one size on a disk with sectors of another: the table rewritten, FAT volumes made anew.
+//!
+//! Called by `imaging` after the digest matched and before the disk boots; what it knows of tables and file systems is in
+//! `disk`.
+
+use std::cell::RefCell;
+use std::io;
+
+use disk::Source;
+use disk::format::refit;
+use disk::table::{Store, Translation};
+use imaging::{BlockSink, Translate};
+
+/// Rewrites for sectors of this many bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ForSectors(pub(super) u32);
+
+/// As much of a disk's start as a table may take.
+const HEAD: u64 = 1 << 20;
+
+impl Translate for ForSectors {
+    fn judge(&self, head: &[u8], table: u32, disk: u64) -> Result<(), String> {
+        Translation::plan(head, table, self.0, disk).map(|_| ())
+    }
+
+    fn rewrite(&self, disk: &mut dyn BlockSink, table: u32, _image: u64) -> Result<(), String> {
+        let size = disk.size();
+        let store = SinkStore { size, sink: RefCell::new(disk) };
+        let length = usize::try_from(HEAD.min(size)).map_err(|error| error.to_string())?;
+        let head = store.bytes(0, length).map_err(|error| format!("reading the image's table: {error}"))?;
+        let translation = Translation::plan(&head, table, self.0, size)?;
+        // The file systems first: where one of them can not be used, no table is left to boot by.
+        let anew = refit(&store, translation.partitions(), self.0)?;
+        translation.write(&store).map_err(|error| format!("writing the table: {error}"))?;
+        tracing::info!(from = table, to = self.0, fat_partitions = ?anew, "partition table rewritten");
+        Ok(())
+    }
+}
+
+/// The disk that an image is written to, as what tables and file systems are read from and written to.
+struct SinkStore<'a> {
+    size: u64,
+    sink: RefCell<&'a mut dyn BlockSink>,
+}
+
+impl Source for SinkStore<'_> {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        self.sink.borrow_mut().read_at(offset, data)
+    }
+}
+
+impl Store for SinkStore<'_> {
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.sink.borrow_mut().write_at(offset, data)
+    }
+}
