@@ -112,3 +112,10 @@ fn vm_partition_image_is_made_to_boot_by_its_own_grub_on_bios() -> Result<()> {
     let shape = Shape { firmware: Firmware::Bios, ..Shape::QUICK };
     Case { name: "partition-bios", shape, image: "root.qcow2", more: PARTITIONS, root: "/dev/vda3" }.deploy()
 }
+
+#[test]
+fn vm_partition_image_is_made_to_boot_from_4kn_nvme_on_uefi() -> Result<()> {
+    let shape = Shape { bus: "nvme", sector: 4096, ..Shape::QUICK };
+    Case { name: "partition-4kn", shape, image: "root.qcow2", more: PARTITIONS, root: "/dev/nvme0n1p4" }
+        .deploy()
+}
