@@ -124,6 +124,8 @@ pub struct VmConfig {
     pub nic: Option<Nic>,
     /// What it starts from.
     pub boot: Boot,
+    /// The variable store of an earlier machine, for one that is to remember its boot entries; a fresh one without.
+    pub variables: Option<PathBuf>,
     /// End QEMU instead of rebooting the machine.
     pub no_reboot: bool,
 }
@@ -131,7 +133,15 @@ pub struct VmConfig {
 impl VmConfig {
     /// A machine with 512 MiB and no disk, no network card, that would start from its disk.
     pub fn new(firmware: Firmware) -> Self {
-        Self { firmware, memory_mib: 512, disks: Vec::new(), nic: None, boot: Boot::Disk, no_reboot: false }
+        Self {
+            firmware,
+            memory_mib: 512,
+            disks: Vec::new(),
+            nic: None,
+            boot: Boot::Disk,
+            variables: None,
+            no_reboot: false,
+        }
     }
 
     /// With one more disk.
@@ -182,7 +192,9 @@ impl Vm {
         }
         if config.firmware == Firmware::Uefi {
             let vars = dir.join(format!("{name}.vars.fd"));
-            std::fs::copy(OVMF_VARS, &vars).with_context(|| format!("copying {OVMF_VARS} (package ovmf)"))?;
+            let from = config.variables.as_deref().unwrap_or(Path::new(OVMF_VARS));
+            std::fs::copy(from, &vars)
+                .with_context(|| format!("copying {} (package ovmf)", from.display()))?;
             qemu.arg("-drive").arg(format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"));
             qemu.arg("-drive").arg(format!("if=pflash,format=raw,unit=1,file={}", escaped(&vars)));
         }

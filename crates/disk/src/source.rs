@@ -107,6 +107,13 @@ impl Device {
             .map_err(Error::io(action()))
     }
 
+    /// Opens a device for **writing** beside the arrays that hold parts of it. Only [`crate::Holder`] may say which.
+    pub(crate) fn open_beside_arrays(path: &Path) -> Result<Self, Error> {
+        let action = || format!("opening {} for writing", path.display());
+        Self::new(sys::device::open_shared(path).map_err(Error::io(action()))?, path)
+            .map_err(Error::io(action()))
+    }
+
     fn new(mut file: File, path: &Path) -> io::Result<Self> {
         let size = file.seek(SeekFrom::End(0))?;
         let sector_bytes = sys::device::logical_sector_bytes(&file)?;

@@ -86,17 +86,8 @@ impl Target {
     /// neither it nor a partition of it is mounted, swapped on or held by an array or mapping; the device node is that
     /// disk; nobody holds it exclusively. Changes nothing.
     pub fn claim(host: &Host, disk: &Disk, policy: &Policy) -> Result<Self, Refusal> {
+        check_permission(disk, policy)?;
         let device = disk.name.clone();
-        match &policy.allow {
-            None if !policy.in_ramdisk => return Err(Refusal::NoAllowList { device }),
-            Some(allow) if !allow.permits(disk) => {
-                return Err(Refusal::NotAllowed { device, allow: allow.to_string() });
-            }
-            None if kernel_name(&disk.name).starts_with("loop") => {
-                return Err(Refusal::LoopNotNamed { device });
-            }
-            None | Some(_) => {}
-        }
         let name = kernel_name(&disk.name);
         let directory = format!("/sys/block/{name}");
         let number = number_of_same(host, disk)?;
@@ -215,6 +206,39 @@ impl Target {
         })?;
         Ok(device)
     }
+}
+
+/// Whether the policy lets this disk be written.
+pub(crate) fn check_permission(disk: &Disk, policy: &Policy) -> Result<(), Refusal> {
+    let device = disk.name.clone();
+    match &policy.allow {
+        None if !policy.in_ramdisk => Err(Refusal::NoAllowList { device }),
+        Some(allow) if !allow.permits(disk) => Err(Refusal::NotAllowed { device, allow: allow.to_string() }),
+        None if kernel_name(&disk.name).starts_with("loop") => Err(Refusal::LoopNotNamed { device }),
+        None | Some(_) => Ok(()),
+    }
+}
+
+/// Whether this is still that disk, writable, and used by nobody but running arrays.
+pub(crate) fn check_in_use_by_arrays_alone(host: &Host, disk: &Disk) -> Result<(), Refusal> {
+    let name = kernel_name(&disk.name);
+    let number = number_of_same(host, disk)?;
+    if host.attribute(format!("/sys/block/{name}/ro")).is_some_and(|value| value != "0") {
+        return Err(Refusal::ReadOnly { device: disk.name.clone() });
+    }
+    let parts = parts(host, &name).map_err(unknown(&disk.name, "reading sysfs"))?;
+    for part in &parts {
+        let holders = host
+            .names(format!("{}/holders", part.directory))
+            .map_err(unknown(&disk.name, "reading the holders in sysfs"))?;
+        let is_array = |holder: &String| host.path(format!("/sys/block/{holder}/md")).is_dir();
+        if let Some(holder) = holders.into_iter().find(|holder| !is_array(holder)) {
+            return Err(Refusal::Held { device: disk.name.clone(), part: part.node.clone(), holder });
+        }
+    }
+    refuse_mounts(host, &disk.name, &parts)?;
+    refuse_swap(host, &disk.name, &parts)?;
+    refuse_wrong_node(host, disk, number)
 }
 
 /// The number of the device that bears the disk's name now, if it is the same disk. Names are given anew when disks come

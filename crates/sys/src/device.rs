@@ -43,11 +43,21 @@ pub fn open_read(path: &Path) -> io::Result<File> {
 /// # Errors
 /// `InvalidInput` when it is no block device, else what the kernel says.
 pub fn open_exclusive(path: &Path) -> io::Result<File> {
+    open_write(path, libc::O_EXCL)
+}
+
+/// As [`open_exclusive`] for a device that others hold parts of, which they go on to use: whoever calls it **writes only where
+/// they do not**.
+pub fn open_shared(path: &Path) -> io::Result<File> {
+    open_write(path, 0)
+}
+
+fn open_write(path: &Path, flags: libc::c_int) -> io::Result<File> {
     // Without this look a wrong path would be opened first: opening a FIFO or a tape has effects of its own.
     if block_device_number(path)?.is_none() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a block device"));
     }
-    let flags = libc::O_EXCL | libc::O_CLOEXEC;
+    let flags = flags | libc::O_CLOEXEC;
     let file = patiently(|| OpenOptions::new().read(true).write(true).custom_flags(flags).open(path))?;
     if !file.metadata()?.file_type().is_block_device() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a block device"));

@@ -4,13 +4,13 @@
 
 use std::time::Instant;
 
-use boot::Outcome;
-use disk::Patience;
+use boot::{Outcome, Place};
 use disk::table::Table;
+use disk::{Device, Patience};
 use events::{EventKind, Phase};
 use hwm::{Context, Error};
 
-use super::{grub, root_disk};
+use super::{grub, raid, root_disk};
 use crate::deployment::{Deployed, InstallBootloader};
 use crate::settings::Settings;
 
@@ -65,7 +65,7 @@ fn attempt(
     tracing::info!(device = disk.name, "making the disk bootable");
     let patience = settings.partitioning.patience();
     let may_run_grub = may_run_grub.then_some(patience);
-    let result = make_bootable(cx, &disk, request, root_uuid.is_none(), may_run_grub);
+    let result = make_bootable(cx, settings, &disk, request, root_uuid.is_none(), may_run_grub);
     cx.events.emit(match &result {
         Ok(()) => EventKind::PhaseFinished {
             phase: Phase::BootEntry,
@@ -79,15 +79,13 @@ fn attempt(
 
 fn make_bootable(
     cx: &Context,
+    settings: &Settings,
     disk: &wire::Disk,
     request: &InstallBootloader,
     is_whole_disk: bool,
     may_run_grub: Option<Patience>,
 ) -> Result<(), Error> {
-    if cx.host.is_uefi() && is_array(cx, &disk.name) {
-        return Err(array_is_not_bootable(&disk.name));
-    }
-    let entries = || boot_entries(cx, disk, request);
+    let entries = || boot_entries(cx, settings, disk, request);
     if cx.host.is_uefi() && entries()? {
         return Ok(());
     }
@@ -100,10 +98,21 @@ fn make_bootable(
 }
 
 /// Makes firmware boot entries; false where the EFI system partition holds no known boot loader.
-fn boot_entries(cx: &Context, disk: &wire::Disk, request: &InstallBootloader) -> Result<bool, Error> {
+fn boot_entries(
+    cx: &Context,
+    settings: &Settings,
+    disk: &wire::Disk,
+    request: &InstallBootloader,
+) -> Result<bool, Error> {
     let device = cx.host.path(&disk.name);
     let table = Table::read_device(&device)
         .map_err(|error| Error::other(format!("reading the partition table of {}", disk.name), error))?;
+    if let Some(array) = raid::esp::array_of(cx, &disk.name)?
+        && cx.host.is_uefi()
+        && let Some(source) = table.esp()
+    {
+        return mirrored_entries(cx, settings, disk, &array, source);
+    }
     let esp_uuid = request.efi_system_part_uuid.as_deref();
     let outcome = boot::install_efi_entries(&cx.host, &device, &table, esp_uuid)
         .map_err(|error| Error::other(format!("making boot entries for {}", disk.name), error))?;
@@ -133,20 +142,34 @@ fn boot_entries(cx: &Context, disk: &wire::Disk, request: &InstallBootloader) ->
     }
 }
 
-fn is_array(cx: &Context, device: &str) -> bool {
-    let name = device.trim_start_matches("/dev/").replace('/', "!");
-    cx.host.path(format!("/sys/block/{name}/md")).is_dir()
-}
-
-/// An entry for a partition inside an array would be made, and start nothing.
-fn array_is_not_bootable(device: &str) -> Error {
-    Error::SoftwareRaid {
-        message: format!(
-            "{device} is a software array, which UEFI firmware can not read, and this agent does not put an EFI system partition \
-             on its disks yet: the image is written and would not boot. Boot such a node in BIOS mode with an image whose grub \
-             is on every disk, or set ignore_bootloader_failure where something else starts it"
-        ),
-    }
+/// **Puts an EFI system partition on each disk of an array**, and makes a boot entry for each of them: the firmware does not know
+/// arrays, and any of the disks may fail.
+fn mirrored_entries(
+    cx: &Context,
+    settings: &Settings,
+    disk: &wire::Disk,
+    array: &disk::md::Array,
+    source: &disk::table::Partition,
+) -> Result<bool, Error> {
+    let esp = raid::esp::mirror(cx, settings, array, source)?;
+    let region = Device::open(&cx.host.path(&esp.device))
+        .map_err(|error| Error::other(format!("reading {}", esp.device), error))?;
+    let loaders = boot::loaders::find(&region)
+        .map_err(|error| Error::other(format!("looking for boot loaders on {}", esp.device), error))?;
+    let members = esp.members.iter().enumerate();
+    let places: Vec<Place> =
+        members.map(|(index, (table, part))| Place::mirror(table, part, index)).collect();
+    let made = boot::make_entries(&cx.host, &loaders, &places)
+        .map_err(|error| Error::other(format!("making boot entries for {}", disk.name), error))?;
+    let names: Vec<String> =
+        made.entries.iter().map(|entry| format!("{} ({})", entry.label, entry.path)).collect();
+    tracing::info!(
+        device = disk.name,
+        made = names.join(", "),
+        removed = made.removed.len(),
+        "boot entries made"
+    );
+    Ok(!made.entries.is_empty())
 }
 
 fn grub_is_disabled() -> Error {
@@ -239,19 +262,6 @@ mod tests {
         let kinds: Vec<_> = cx.events.after(0, 9).events.into_iter().map(|event| event.kind).collect();
         assert!(matches!(kinds.last(), Some(EventKind::Failed { phase: Phase::BootEntry, .. })), "{kinds:?}");
         assert!(run(&uefi, &request(None, Some(true)), true).0.is_ok());
-    }
-
-    #[test]
-    fn an_entry_that_the_firmware_could_not_follow_into_an_array_is_refused() {
-        let uefi = machine(true, &[]).directory("/sys/block/sda/md");
-        let (result, _) = run(&uefi, &request(None, None), true);
-        assert!(
-            matches!(&result, Err(Error::SoftwareRaid { message }) if message.contains("/dev/sda")),
-            "{result:?}"
-        );
-        assert!(run(&uefi, &request(None, Some(true)), true).0.is_ok());
-        let bios = machine(false, &[]).directory("/sys/block/sda/md");
-        assert!(run(&bios, &request(None, None), true).0.is_ok());
     }
 
     #[test]

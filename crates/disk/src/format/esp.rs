@@ -19,6 +19,12 @@ const BOOT_COPY: u64 = 6;
 
 /// **Makes an empty FAT32 file system** for the sectors of this disk. Returns its UUID, `XXXX-XXXX`.
 pub fn make_esp(target: &Target, partition: &Planned, label: &str) -> Result<String, Error> {
+    let (id, _, _, _) = Uuid::new_v4().as_fields();
+    make_esp_like(target, partition, label, id)
+}
+
+/// The same with the serial number of another file system, from which its UUID is made.
+pub fn make_esp_like(target: &Target, partition: &Planned, label: &str, id: u32) -> Result<String, Error> {
     let device = target.open()?;
     let fail =
         |error: hadris_fat::Error| Error::Fat { reason: format!("making an EFI system partition: {error}") };
@@ -27,7 +33,6 @@ pub fn make_esp(target: &Target, partition: &Planned, label: &str) -> Result<Str
     let sector = sector.ok_or_else(|| Error::Fat {
         reason: format!("no file system can be made for sectors of {} bytes", device.sector_bytes()),
     })?;
-    let (id, _, _, _) = Uuid::new_v4().as_fields();
     let first_sector = partition.start_byte / u64::from(device.sector_bytes());
     let options = FatFormatOptions::new(partition.size_byte)
         .volume_label(label)

@@ -8,7 +8,7 @@ mod ext4;
 mod refit;
 mod swap;
 
-pub use esp::make_esp;
+pub use esp::{make_esp, make_esp_like};
 pub use ext4::make_ext4;
 pub use refit::{REFIT_LIMIT, refit};
 pub use swap::make_swap;

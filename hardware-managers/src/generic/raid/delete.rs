@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread::sleep;
 use std::time::Duration;
 
-use disk::{AllowList, Policy, Target, md};
+use disk::{Policy, Target, md};
 use hwm::{Context, Error};
 use wire::Disk;
 
 use super::create::physical_disks;
 use super::fate::{Fate, Known, fates, kept_volumes};
-use super::{failed, mdadm, wrapped};
+use super::{array_target, failed, mdadm, wrapped};
 use crate::generic::deploy::{announce, protected};
 use crate::settings::Settings;
 
@@ -45,7 +45,7 @@ pub(super) fn run(cx: &Context, settings: &Settings) -> Result<(), Error> {
             }
         }
         // All are looked at before the first goes.
-        let targets = doomed.iter().map(|array| claim(cx, array)).collect::<Result<Vec<_>, _>>()?;
+        let targets = doomed.iter().map(|array| array_target(cx, array)).collect::<Result<Vec<_>, _>>()?;
         for (array, target) in doomed.iter().zip(targets) {
             delete(cx, array, target);
         }
@@ -128,26 +128,8 @@ fn is_array(arrays: &[md::Array], device: &str) -> bool {
     arrays.iter().any(|array| array.device == device)
 }
 
-/// An array may be written where all its members may: they were looked at before. `None` for one that does not run.
-fn claim(cx: &Context, array: &md::Array) -> Result<Option<Target>, Error> {
-    if array.size_bytes == 0 {
-        return Ok(None);
-    }
-    let disk = disk::describe(&cx.host, array.device.trim_start_matches("/dev/"));
-    let allow = AllowList::parse(&array.device).map_err(|error| wrapped(&error))?;
-    let policy = Policy { allow: Some(allow), ..Policy::detect(&cx.host, None) };
-    match Target::claim(&cx.host, &disk, &policy) {
-        Ok(target) => Ok(Some(target)),
-        // One that failed can only be read: there is nothing to be wiped any more.
-        Err(disk::Refusal::ReadOnly { .. }) => Ok(None),
-        // One that is a member of another goes when that is gone.
-        Err(disk::Refusal::Held { holder, .. }) if holder.starts_with("md") => Ok(None),
-        Err(refusal) => Err(protected(&refusal)),
-    }
-}
-
 fn wipe(cx: &Context, array: &md::Array) -> Result<(), Error> {
-    let Some(target) = claim(cx, array)? else { return Ok(()) };
+    let Some(target) = array_target(cx, array)? else { return Ok(()) };
     announce(cx, &target, "wiping a volume");
     disk::wipe_metadata(&target).map_err(|error| wrapped(&error))?;
     target.reread_partitions();

@@ -4,23 +4,27 @@
 //! - [`config`] reads what is wanted, [`plan`] says which disks and where on them: pure, all problems found at once.
 //! - [`fate`] says what becomes of arrays that exist where the operator wants some to be kept.
 //! - [`create`] and [`delete`] do it, by [`mdadm`] and this agent's own partition tables.
+//! - [`esp`] puts what the firmware boots from beside the arrays.
 //! - [`root`] says which array the node's root volume is.
 
 mod config;
 mod create;
 mod delete;
+pub(crate) mod esp;
 mod fate;
 pub(crate) mod mdadm;
 mod plan;
 pub(crate) mod root;
 mod start;
 
+use disk::{AllowList, Policy, Refusal, Target, md};
 use hwm::{Context, Error};
 use serde_json::{Map, Value, json};
 
 pub(crate) use start::start_arrays;
 
 use super::arguments::{invalid, only, required};
+use super::deploy::protected;
 use super::partition::boot_mode::is_true;
 use crate::settings::Settings;
 
@@ -75,6 +79,25 @@ fn is_nothing(value: &Value) -> bool {
 
 fn failed(message: impl Into<String>) -> Error {
     Error::SoftwareRaid { message: message.into() }
+}
+
+/// A claim on an array, which may be written where all its members may: they were looked at before. `None` for one that does
+/// not run, or that another array holds.
+fn array_target(cx: &Context, array: &md::Array) -> Result<Option<Target>, Error> {
+    if array.size_bytes == 0 {
+        return Ok(None);
+    }
+    let disk = disk::describe(&cx.host, array.device.trim_start_matches("/dev/"));
+    let allow = AllowList::parse(&array.device).map_err(|error| wrapped(&error))?;
+    let policy = Policy { allow: Some(allow), ..Policy::detect(&cx.host, None) };
+    match Target::claim(&cx.host, &disk, &policy) {
+        Ok(target) => Ok(Some(target)),
+        // One that failed can only be read: there is nothing to be wiped any more.
+        Err(Refusal::ReadOnly { .. }) => Ok(None),
+        // One that is a member of another goes when that is gone.
+        Err(Refusal::Held { holder, .. }) if holder.starts_with("md") => Ok(None),
+        Err(refusal) => Err(protected(&refusal)),
+    }
 }
 
 /// Passes what `disk` says on as a failure of this step.
