@@ -25,7 +25,7 @@ pub use generic::GenericHardwareManager;
 pub use generic::image::{Checksum, Image};
 pub use generic::partition::{PartitionImage, PartitionUuids};
 pub use generic::signature::ImageSignature;
-pub use generic::{Row, dmi, extra_hardware, numa_topology, pci_devices};
+pub use generic::{Row, dmi, extra_hardware, find_digest, lldp_elements, numa_topology, pci_devices};
 use hwm::HardwareManager;
 pub use settings::{Containers, Credentials, IMAGE_KEYS, Partitioning, RootVolumes, Settings, Signatures};
 

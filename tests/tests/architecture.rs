@@ -29,7 +29,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ferric", &["events", "wire"]),
     ("ferric-image", &["sys", "wire"]),
     // Whatever reads an outsider's bytes; `sys` for a machine of files.
-    ("fuzz-targets", &["boot", "disk", "events", "imaging", "sys", "wire"]),
+    (
+        "fuzz-targets",
+        &["boot", "disk", "events", "ferric-agent", "hardware-managers", "imaging", "sys", "wire"],
+    ),
     // Programs as a user has them; but the guest of vm_erase is a step itself.
     ("e2e", &["disk", "events", "hardware-managers", "hwm", "sys", "wire"]),
 ];

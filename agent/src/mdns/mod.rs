@@ -53,6 +53,11 @@ struct Endpoint {
     properties: BTreeMap<String, String>,
 }
 
+/// How many records there are in an answer; `None` where it is none, or damaged. For whoever tries to break the reader.
+pub fn records(packet: &[u8]) -> Option<usize> {
+    message::answer(packet).map(|records| records.len())
+}
+
 /// Looks for what the configuration leaves to mDNS, and sets it there. `keep_trying`: for ever, because nobody would start the
 /// agent again.
 pub fn discover(host: &Host, config: &mut Config, keep_trying: bool, events: &Events) -> Result<(), Error> {

@@ -7,6 +7,8 @@
 mod disks;
 mod firmware;
 mod images;
+#[cfg(feature = "agent")]
+mod machine;
 mod server;
 mod structured;
 mod words;
@@ -27,10 +29,10 @@ pub struct Target {
 }
 
 macro_rules! targets {
-    ($($name:literal, $longest:literal KiB, $run:path, $about:literal;)*) => {
+    ($($(#[$gate:meta])* $name:literal, $longest:literal KiB, $run:path, $about:literal;)*) => {
         /// Every target.
         pub const TARGETS: &[Target] = &[
-            $(Target { name: $name, about: $about, longest: $longest << 10, run: $run },)*
+            $($(#[$gate])* Target { name: $name, about: $about, longest: $longest << 10, run: $run },)*
         ];
     };
 }
@@ -52,6 +54,16 @@ targets! {
     "efi_variables", 2 KiB, firmware::variables, "boot entries and boot order of the firmware";
     "efi_loaders", 4 KiB, firmware::loaders, "CSV files of an EFI system partition";
     "signature", 1 KiB, words::signature, "minisign signatures";
+    #[cfg(feature = "agent")]
+    "checksum_file", 2 KiB, machine::checksum_file, "checksum files";
+    #[cfg(feature = "agent")]
+    "packets", 2 KiB, machine::packets, "DHCP, DHCPv6, router advertisements, mDNS, LLDP";
+    #[cfg(feature = "agent")]
+    "smbios", 4 KiB, machine::smbios, "the firmware's table of the machine's parts";
+    #[cfg(feature = "agent")]
+    "network_wishes", 4 KiB, machine::network_wishes, "kernel command lines and network_data.json";
+    #[cfg(feature = "agent")]
+    "commands", 8 KiB, machine::commands, "the conductor's commands";
     "words", 1 KiB, words::words, "digests, references, formats, keys";
 }
 

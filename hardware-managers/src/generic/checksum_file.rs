@@ -15,7 +15,7 @@ const TOLD_BY_LENGTH: [usize; 3] = [32, 64, 128];
 ///
 /// # Errors
 /// What is wrong with the file, as a clause.
-pub(crate) fn find_digest(text: &str, url: &str, algorithm: Option<Algorithm>) -> Result<String, String> {
+pub fn find_digest(text: &str, url: &str, algorithm: Option<Algorithm>) -> Result<String, String> {
     let known = algorithm.map(|algorithm| [algorithm.length() * 2]);
     let lengths = known.as_ref().map_or(&TOLD_BY_LENGTH[..], |known| &known[..]);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();

@@ -23,7 +23,9 @@ mod sectors;
 pub(crate) mod signature;
 mod steps;
 
+pub use checksum_file::find_digest;
 pub use inventory::extra::{Row, extra_hardware};
+pub use inventory::lldp::parse as lldp_elements;
 pub use inventory::numa::numa_topology;
 pub use inventory::pci::pci_devices;
 pub use inventory::smbios::dmi;

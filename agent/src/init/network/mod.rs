@@ -36,6 +36,20 @@ pub use mac::{Mac, NotAMac};
 use plan::{Method, Plan, StaticAddress};
 use state::{Condition, Graces, Names, Shared};
 
+/// Reads anything that a network says in any of its languages (DHCP, DHCPv6, router advertisements) and forgets it. For whoever
+/// tries to break the readers; says how many of them understood it.
+pub fn understood(packet: &[u8]) -> usize {
+    let advertised = ipv6::Advertisement::decode(packet).is_some();
+    [dhcp::reads(packet), dhcp6::reads(packet), advertised].into_iter().filter(|read| *read).count()
+}
+
+/// What is not understood of the network that a kernel command line and a `network_data.json` ask for, one sentence each.
+pub fn complaints(cmdline: &Cmdline, network_data: &[u8]) -> Vec<String> {
+    let (_, mut complaints) = Given::parse(network_data);
+    complaints.extend(Plan::new(cmdline).complaints);
+    complaints
+}
+
 /// How often new interfaces are looked for while the machine starts, and after that.
 const EARLY_LOOK: Duration = Duration::from_millis(50);
 const LATE_LOOK: Duration = Duration::from_secs(2);

@@ -45,7 +45,7 @@ pub(crate) fn interfaces(host: &Host) -> Vec<String> {
 
 /// The elements of a frame. A value that is cut short is kept as far as it goes; what follows the last element (padding)
 /// becomes elements of type 0.
-fn parse(frame: &[u8]) -> Vec<Tlv> {
+pub fn parse(frame: &[u8]) -> Vec<Tlv> {
     let mut tlvs = Vec::new();
     let mut rest = frame.get(HEADER..).unwrap_or_default();
     while let [high, low, after @ ..] = rest {

@@ -23,6 +23,15 @@ use vigil::{Vigil, Woken};
 
 use super::link::{self, Link};
 
+/// Reads a packet as the client does, down to the lease. For whoever tries to break the reader; says whether it is one.
+pub(super) fn reads(packet: &[u8]) -> bool {
+    let payload = datagram::decode(packet).map_or(packet, |(_, payload)| payload);
+    let message = message::Message::decode(payload);
+    let again = message.as_ref().map(|message| message::Message::decode(&message.encode()).is_some());
+    debug_assert_ne!(again, Some(false), "a message that is not read again");
+    message.and_then(|message| Lease::from_ack(&message, [2, 0, 0, 0, 0, 1])).is_some()
+}
+
 /// How often a cable is looked for.
 const CARRIER_LOOK: Duration = Duration::from_millis(100);
 /// How long to leave a socket alone that failed.

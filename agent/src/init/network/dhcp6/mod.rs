@@ -18,6 +18,14 @@ use client::{Client, Wire};
 use super::ipv6::addresses;
 use super::link::Link;
 
+/// Reads a message as the client does. For whoever tries to break the reader; says whether it is one.
+pub(super) fn reads(message: &[u8]) -> bool {
+    let Some(message) = message::Message::decode(message) else { return false };
+    let _ = (message.succeeded(), message.name_servers(), message.search(), message.time_servers());
+    let _ = message.association([0, 0, 0, 1]);
+    true
+}
+
 const CLIENT_PORT: u16 = 546;
 /// `All_DHCP_Relay_Agents_and_Servers`.
 const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);

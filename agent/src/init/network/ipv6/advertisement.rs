@@ -29,7 +29,7 @@ pub(in super::super) struct Advertisement {
 
 impl Advertisement {
     /// Reads an ICMPv6 message. `None` when it is no advertisement, or a damaged one.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(in crate::init::network) fn decode(bytes: &[u8]) -> Option<Self> {
         let [kind, 0, _, _, _hops, flags, lifetime_high, lifetime_low, ..] = *bytes else { return None };
         if kind != ADVERTISEMENT {
             return None;
