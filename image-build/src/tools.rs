@@ -174,8 +174,11 @@ mod tests {
     use crate::elf::sample;
     use std::fs;
 
+    /// Name, what it depends on, and files.
+    type Package<'a> = (&'a str, &'a str, &'a [(&'a str, &'a [u8])]);
+
     /// A cache that has these packages already, and an apt that knows them.
-    fn packages(cache: &Path, listed: &[(&str, &str, &[(&str, &[u8])])]) -> FakeRunner {
+    fn packages(cache: &Path, listed: &[Package<'_>]) -> FakeRunner {
         let mut runner = FakeRunner::default();
         for (name, depends, files) in listed {
             let path = cache.join(format!("{name}_1.2-3_amd64.deb"));

@@ -33,8 +33,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "fuzz-targets",
         &["boot", "disk", "events", "ferric-agent", "hardware-managers", "imaging", "sys", "wire"],
     ),
-    // Programs as a user has them; but the guest of vm_erase is a step itself.
-    ("e2e", &["disk", "events", "hardware-managers", "hwm", "sys", "wire"]),
+    // Programs as a user has them; but the guests of vm_erase, vm_raid and vm_raid_boot are steps and a deployment themselves.
+    ("e2e", &["disk", "events", "hardware-managers", "hwm", "imaging", "sys", "wire"]),
 ];
 
 /// What depends on what, among the members of this workspace.

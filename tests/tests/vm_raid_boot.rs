@@ -98,6 +98,7 @@ mod inside {
             proxies: Default::default(),
             signature: Default::default(),
             verify: false,
+            translate_sector_size: Default::default(),
             partition: None,
         };
         let deployed = deployment.write(&cx, &image, None, &Choice::Hints).map_err(show)?;
