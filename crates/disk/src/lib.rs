@@ -15,7 +15,6 @@
 //! Streaming an image onto a disk is `imaging`; boot entries are `boot`.
 
 mod allow;
-mod arrays;
 mod bus_path;
 pub mod config_drive;
 mod contents;

@@ -4,9 +4,13 @@
 
 use sys::Host;
 use uuid::Uuid;
+use wire::Disk;
 
-use crate::list::kernel_name;
-use crate::{Device, Error, Source};
+use crate::list::{kernel_name, parent_of};
+use crate::{Contents, Device, Error, Source};
+
+/// What [`Contents`] calls a member's superblock.
+const MEMBER: &str = "linux_raid_member";
 
 /// First word of every superblock.
 const MAGIC: [u8; 4] = 0xa92b_4efc_u32.to_le_bytes();
@@ -91,14 +95,7 @@ impl Array {
 
     /// The whole disks that its members lie on, sorted.
     pub fn holders(&self, host: &Host) -> Vec<String> {
-        let mut disks: Vec<String> = self
-            .members
-            .iter()
-            .map(|member| whole_disk(host, member).unwrap_or_else(|| member.clone()))
-            .collect();
-        disks.sort();
-        disks.dedup();
-        disks
+        whole_disks(host, self.members.iter().map(|member| kernel_name(member)))
     }
 }
 
@@ -112,7 +109,7 @@ pub fn arrays(host: &Host) -> Result<Vec<Array>, Error> {
             .names(format!("{directory}/slaves"))
             .map_err(Error::io(format!("reading the members of {name}")))?
             .iter()
-            .map(|member| format!("/dev/{}", member.replace('!', "/")))
+            .map(|member| node_of(member))
             .collect();
         members.sort();
         if members.is_empty() {
@@ -120,7 +117,7 @@ pub fn arrays(host: &Host) -> Result<Vec<Array>, Error> {
         }
         let sectors: u64 = host.number(format!("{directory}/size")).unwrap_or(0);
         arrays.push(Array {
-            device: format!("/dev/{}", name.replace('!', "/")),
+            device: node_of(name),
             level: host.attribute(format!("{directory}/md/level")),
             size_bytes: sectors.saturating_mul(512), // sysfs counts in 512 bytes whatever the sector size is
             superblock: members.iter().find_map(|member| superblock(host, member)),
@@ -147,6 +144,74 @@ pub fn members(host: &Host, disks: &[String]) -> Vec<(String, Superblock)> {
     with_partitions.filter_map(|device| Some((device.clone(), superblock(host, &device)?))).collect()
 }
 
+/// The running RAID arrays that a disk (`/dev/sda`), or a partition of it, is part of, sorted: `/dev/md0`.
+pub(crate) fn running_on(host: &Host, disk: &str) -> Vec<String> {
+    let directory = format!("/sys/block/{}", kernel_name(disk));
+    let parts = partitions(host, disk).into_iter().map(|part| format!("{directory}/{}", kernel_name(&part)));
+    let holders = std::iter::once(directory.clone())
+        .chain(parts)
+        .flat_map(|directory| host.names(format!("{directory}/holders")).unwrap_or_default());
+    let mut arrays: Vec<String> =
+        holders.filter(|name| is_running(host, name)).map(|name| node_of(&name)).collect();
+    arrays.sort();
+    arrays.dedup();
+    arrays
+}
+
+fn is_running(host: &Host, name: &str) -> bool {
+    host.attribute(format!("/sys/block/{name}/md/level")).is_some_and(|level| level.starts_with("raid"))
+}
+
+/// The whole disks that an array (`/dev/md0`) lies on, sorted.
+pub(crate) fn disks_of(host: &Host, array: &str) -> Vec<String> {
+    let members = host.names(format!("/sys/block/{}/slaves", kernel_name(array))).unwrap_or_default();
+    whole_disks(host, members)
+}
+
+/// The names of the arrays that a disk holds members of, running or not, sorted; of an array itself, its own name. By the disk's
+/// own partition table, for the kernel may show no partitions. **Opens the disk, reads only.**
+pub(crate) fn volumes_on(host: &Host, disk: &Disk) -> Vec<String> {
+    let name = kernel_name(&disk.name);
+    let labels = if name.starts_with("md") {
+        let members = host.names(format!("/sys/block/{name}/slaves")).unwrap_or_default();
+        members.iter().flat_map(|member| labels_on(host, &node_of(member))).collect()
+    } else {
+        labels_on(host, &disk.name)
+    };
+    let mut names: Vec<String> = labels.iter().filter_map(|label| volume_of(label)).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The labels of the members of arrays on a disk or partition.
+fn labels_on(host: &Host, device: &str) -> Vec<String> {
+    let contents = match Device::open(&host.path(device)) {
+        Ok(device) => Contents::read(&device, device.sector_bytes()),
+        Err(error) => {
+            tracing::warn!(device, %error, "can not tell whether a disk is part of an array");
+            return Vec::new();
+        }
+    };
+    let parts = contents.partitions.into_iter().filter_map(|partition| partition.file_system);
+    let found = contents.whole.into_iter().chain(parts);
+    found.filter(|found| found.kind == MEMBER).filter_map(|found| found.label).collect()
+}
+
+/// The disks below disks and partitions that are given by their names in sysfs, sorted.
+fn whole_disks(host: &Host, names: impl IntoIterator<Item = impl AsRef<str>>) -> Vec<String> {
+    let mut disks: Vec<String> =
+        names.into_iter().map(|name| node_of(&parent_of(host, name.as_ref()))).collect();
+    disks.sort();
+    disks.dedup();
+    disks
+}
+
+/// The node of what sysfs calls so: `/dev/cciss/c0d0` for `cciss!c0d0`.
+fn node_of(name: &str) -> String {
+    format!("/dev/{}", name.replace('!', "/"))
+}
+
 /// The nodes of a disk's partitions, as the kernel shows them, by number.
 pub fn partitions(host: &Host, disk: &str) -> Vec<String> {
     let directory = format!("/sys/block/{}", kernel_name(disk));
@@ -155,7 +220,7 @@ pub fn partitions(host: &Host, disk: &str) -> Vec<String> {
         .into_iter()
         .filter_map(|name| {
             let number = host.number(format!("{directory}/{name}/partition"))?;
-            Some((number, format!("/dev/{}", name.replace('!', "/"))))
+            Some((number, node_of(&name)))
         })
         .collect();
     numbered.sort();
@@ -176,7 +241,7 @@ pub fn whole_disk(host: &Host, device: &str) -> Option<String> {
     }
     let disks = host.names("/sys/block").unwrap_or_default();
     let disk = disks.iter().find(|disk| host.path(format!("/sys/block/{disk}/{name}/partition")).exists())?;
-    Some(format!("/dev/{}", disk.replace('!', "/")))
+    Some(node_of(disk))
 }
 
 #[cfg(test)]

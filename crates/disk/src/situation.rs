@@ -6,7 +6,7 @@ use sys::Host;
 use wire::Disk;
 
 use crate::multipath::{Paths, paths};
-use crate::{SkipList, arrays};
+use crate::{SkipList, md};
 
 /// What the machine says about its disks, seen together.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,14 +25,14 @@ impl Situation {
     pub fn look(host: &Host, disks: &[Disk], skip: &SkipList, root_volumes: &BTreeMap<String, bool>) -> Self {
         let mut ruled_out = BTreeMap::new();
         for disk in disks {
-            if let Some(array) = arrays::arrays_on(host, &disk.name).first() {
+            if let Some(array) = md::running_on(host, &disk.name).first() {
                 // As a multipath device for its paths, the array stands for its members.
                 ruled_out.insert(disk.name.clone(), format!("is part of the array {array}"));
             }
         }
         for (array, _) in root_volumes.iter().filter(|(_, is_root)| !**is_root) {
             let reason = format!("{array} is configured not to be the root volume");
-            for member in arrays::disks_of(host, array) {
+            for member in md::disks_of(host, array) {
                 ruled_out.insert(member, format!("is part of an array, and {reason}"));
             }
             ruled_out.insert(array.clone(), reason);
@@ -68,6 +68,6 @@ pub fn kept(host: &Host, disks: &[Disk], skip: &SkipList, paths: &[Paths]) -> BT
 }
 
 fn kept_volume(host: &Host, disk: &Disk, skip: &SkipList) -> Option<String> {
-    let names = if skip.volumes().is_empty() { Vec::new() } else { arrays::volume_names(host, disk) };
+    let names = if skip.volumes().is_empty() { Vec::new() } else { md::volumes_on(host, disk) };
     names.into_iter().find(|name| skip.volumes().contains(name))
 }
