@@ -100,16 +100,18 @@ fn loop_failed_deploy_leaves_nothing_of_the_old_system_and_the_next_succeeds() {
     device.write_all_at(&md_member(), (second + length - 8192) as u64).unwrap();
     assert!(recognised(&disk, first, length).contains("ext4"));
     assert!(recognised(&disk, second, length).contains("linux_raid_member"));
-    assert!(recognised(&disk, 0, DISK_BYTES as usize).contains("gpt"));
+    assert!(recognised(&disk, 0, DISK_BYTES.try_into().unwrap()).contains("gpt"));
 
     let image = image();
     let url = serve(vec![("test.raw", image.clone())]);
     let machine = Machine::new(&disk, Signatures::default());
     let error = machine.deploy(info(&url, &"5".repeat(64))).unwrap_err();
     assert!(matches!(error, Error::ImageChecksum { .. }), "{error:?}");
-    for (what, offset, length) in
-        [("disk", 0, DISK_BYTES as usize), ("file system", first, length), ("array", second, length)]
-    {
+    for (what, offset, length) in [
+        ("disk", 0, DISK_BYTES.try_into().unwrap()),
+        ("file system", first, length),
+        ("array", second, length),
+    ] {
         assert_eq!(recognised(&disk, offset, length), "", "{what}");
     }
     let tail = disk.read(DISK_BYTES - MIB as u64, MIB);
