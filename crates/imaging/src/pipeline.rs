@@ -189,13 +189,16 @@ pub(crate) fn stream(
         let decoding = spawn(scope, "image-decode", move || {
             decode(decoder, &arriving, &to_hash, &Output { pieces, batches }, noted)
         })?;
-        let mut result = write(disk, coming, pass);
+        let mut teller = pass.meter.teller();
+        let mut result = write(disk, coming, pass, &mut teller);
         for thread in inflating {
             result = first_reason(result, join(thread)).map(|((), ())| ());
         }
         let decoded = join(decoding);
         let sums = join(hash);
         let received = join(network);
+        // The last word, when nobody counts any more: digesting may have gone on after the last write.
+        teller.tell_now(disk.covered());
         // Whoever stops first makes its neighbours hang up, so what is more than a hang-up is the reason.
         let ends = first_reason(first_reason(decoded, sums), received);
         first_reason(result, ends).map(|((), ((virtual_size, sums), ()))| Passed { sums, virtual_size })
@@ -348,8 +351,12 @@ fn inflate(
 
 /// Puts pieces onto the disk until the decoder hangs up. Whether it hung up at the end or in trouble is for the decoder
 /// to say.
-fn write(disk: &mut Unverified<'_>, coming: Receiver<Piece>, pass: &Pass<'_>) -> Result<(), Interrupt> {
-    let mut teller = pass.meter.teller();
+fn write(
+    disk: &mut Unverified<'_>,
+    coming: Receiver<Piece>,
+    pass: &Pass<'_>,
+    teller: &mut Teller<'_>,
+) -> Result<(), Interrupt> {
     let mut zeroes = Zeroes::default();
     loop {
         if pass.cancel.is_cancelled() {
@@ -359,12 +366,12 @@ fn write(disk: &mut Unverified<'_>, coming: Receiver<Piece>, pass: &Pass<'_>) ->
         match coming.recv_timeout(TICK) {
             Ok(Piece::Zero { offset, length }) => {
                 if let Some((offset, length)) = zeroes.add(offset, length) {
-                    zero(disk, offset, length, pass, &mut teller)?;
+                    zero(disk, offset, length, pass, teller)?;
                 }
             }
             Ok(Piece::Data { offset, bytes }) => {
                 if let Some((offset, length)) = zeroes.take() {
-                    zero(disk, offset, length, pass, &mut teller)?;
+                    zero(disk, offset, length, pass, teller)?;
                 }
                 disk.write_at(offset, &bytes)?;
             }
@@ -373,9 +380,8 @@ fn write(disk: &mut Unverified<'_>, coming: Receiver<Piece>, pass: &Pass<'_>) ->
         }
     }
     if let Some((offset, length)) = zeroes.take() {
-        zero(disk, offset, length, pass, &mut teller)?;
+        zero(disk, offset, length, pass, teller)?;
     }
-    teller.tell_now(disk.covered());
     Ok(())
 }
 
