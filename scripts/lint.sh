@@ -4,7 +4,10 @@
 
 failed=()
 say "lint: format"
-cargo fmt --all --check || failed+=("format (run: cargo fmt --all)")
+for workspace in . fuzz tests/oracles; do
+    cargo fmt --all --check --manifest-path "$workspace/Cargo.toml" ||
+        failed+=("format (run: cargo fmt --all --manifest-path $workspace/Cargo.toml)")
+done
 
 say "lint: clippy"
 cargo clippy --workspace --all-targets -- -D warnings || failed+=(clippy)
@@ -29,9 +32,9 @@ for script in scripts/*.sh tests/images/*.sh .ci/run; do
     bash -n "$script" || failed+=("$script is no valid shell")
 done
 if command -v python3 >/dev/null; then
-    find tests/ironic \( -name '*.py' -o -path '*/ironic/run' -o -path '*/bin/ipmitool' \) -print0 |
+    find tests/ironic tests/bench tests/images \( -name '*.py' -o -path '*/ironic/run' -o -path '*/bin/ipmitool' \) -print0 |
         xargs -0 python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' ||
-        failed+=("a file of tests/ironic is no valid Python")
+        failed+=("a file below tests is no valid Python")
 fi
 
 if [ ${#failed[@]} != 0 ]; then
