@@ -49,6 +49,11 @@ fn attempt(
     let brings_loader =
         root_uuid.is_none() || deployed.is_some_and(|deployed| deployed.partition_uuids.is_none());
     if !is_uefi && brings_loader {
+        if let Some(deployed) = deployed
+            && raid::esp::array_of(cx, &deployed.disk.name)?.is_some()
+        {
+            return Err(no_bios_from_arrays(&deployed.disk.name));
+        }
         tracing::info!("a whole-disk image brings its own boot loader for BIOS: nothing to do");
         return Ok(());
     }
@@ -172,6 +177,17 @@ fn mirrored_entries(
     Ok(!made.entries.is_empty())
 }
 
+/// To say so now is better than a machine that does not come back.
+fn no_bios_from_arrays(array: &str) -> Error {
+    Error::InvalidImage {
+        message: format!(
+            "{array} is a software RAID, and BIOS does not find the boot loader of a whole-disk image inside one: start the node in \
+             UEFI mode, where each disk gets an EFI system partition of its own, or set ignore_bootloader_failure where \
+             something else starts it"
+        ),
+    }
+}
+
 fn grub_is_disabled() -> Error {
     Error::InvalidImage {
         message: "installing a boot loader with the image's own grub is disabled, for it runs programs of the image in the \
@@ -247,6 +263,16 @@ mod tests {
         let refused = run(&bios, &request(Some("0x1a2b3c4d"), None), false).0;
         assert!(matches!(refused, Err(Error::InvalidImage { .. })), "{refused:?}");
         assert!(run(&bios, &request(Some("0x1a2b3c4d"), Some(true)), false).0.is_ok());
+    }
+
+    #[test]
+    fn on_bios_a_whole_disk_image_in_an_array_is_told_not_to_boot() {
+        let member = Fixture::new().disk("sda", 8 << 30).bytes("/dev/sda", &[0; 4096]);
+        let bios = member.directory("/sys/block/sda/md").directory("/sys/block/sda/slaves/sdb1");
+        let (result, _) = run(&bios, &request(None, None), true);
+        let Err(Error::InvalidImage { message }) = result else { panic!("{result:?}") };
+        assert!(message.contains("/dev/sda is a software RAID") && message.contains("UEFI"), "{message}");
+        assert!(run(&bios, &request(None, Some(true)), true).0.is_ok());
     }
 
     #[test]

@@ -102,7 +102,8 @@ fn judge(
             let end_fits = match last {
                 // A part may be shorter only where the image ends.
                 Some(last) => {
-                    range.last == last || range.total.is_some_and(|t| range.last == t - 1 && t <= last)
+                    range.last == last
+                        || range.total.is_some_and(|t| t.checked_sub(1) == Some(range.last) && t <= last)
                 }
                 None => range.total.is_none_or(|total| range.last == total - 1),
             };
