@@ -16,15 +16,18 @@ fuzz=(--fuzz-dir . --sanitizer "${SANITIZER:-none}")
 limits=(-timeout=25 -rss_limit_mb=1500 -malloc_limit_mb=300 -max_len=65536)
 cd fuzz
 
+TIMEFORMAT='%U %S'
+spent=$(mktemp)
+trap 'rm -f "$spent"' EXIT
 found=()
 for target in ${TARGETS:-$(sed -n 's/^name = "\([a-z0-9_]*\)"$/\1/p' Cargo.toml)}; do
     say "fuzz: $target for ${MINUTES:-1} min"
     cargo fuzz build "${fuzz[@]}" "$target"
     mkdir -p "corpus/$target"
-    before=$(awk '{ print $1 + $2 }' <<<"$(times | tail -n 1 | sed 's/\([0-9]*\)m\([0-9.]*\)s/\1 \2/g' | awk '{ print $1 * 60 + $2, $3 * 60 + $4 }')")
-    cargo fuzz run "${fuzz[@]}" "$target" -- -max_total_time=$((${MINUTES:-1} * 60)) "${limits[@]}" || found+=("$target")
-    after=$(awk '{ print $1 + $2 }' <<<"$(times | tail -n 1 | sed 's/\([0-9]*\)m\([0-9.]*\)s/\1 \2/g' | awk '{ print $1 * 60 + $2, $3 * 60 + $4 }')")
-    awk -v target="$target" -v a="$before" -v b="$after" 'BEGIN { printf "%s %.0f\n", target, b - a }' >>cpu-seconds.log
+    # Processor time of the run with all its children; what it says itself goes where it always goes.
+    { time cargo fuzz run "${fuzz[@]}" "$target" -- -max_total_time=$((${MINUTES:-1} * 60)) "${limits[@]}" 2>&3 || found+=("$target"); } \
+        3>&2 2>"$spent"
+    awk -v target="$target" '{ printf "%s %.0f\n", target, $1 + $2 }' "$spent" >>cpu-seconds.log
     cargo fuzz cmin "${fuzz[@]}" "$target" -- "${limits[@]}" >/dev/null 2>&1 || say "fuzz: the corpus of $target could not be made smaller"
 done
 awk '{ sum += $2 } END { printf "fuzz: %.1f CPU-hours in all, by fuzz/cpu-seconds.log\n", sum / 3600 }' cpu-seconds.log >&2
