@@ -56,7 +56,7 @@ pub use policy::Policy;
 pub use select::{DEFAULT_MINIMUM_BYTES, Rules, Selection, Verdict, select};
 pub use situation::{Situation, kept};
 pub use skip::SkipList;
-pub use source::{Device, Region, Source};
+pub use source::{Device, Region, Source, Store};
 pub use table::{GptFix, fix_gpt};
 pub use target::{Refusal, Target};
 pub use wipe::{metadata_ranges, wipe_metadata, wipe_parts};

@@ -46,13 +46,18 @@ pub(crate) fn kernel_name(device: &str) -> String {
 }
 
 /// The disk that a partition lies on, and a disk itself, by their names in sysfs: `nvme0n1` for `nvme0n1p2`, told by the
-/// kernel and not by the name.
+/// kernel and not by the name. `None` for what the kernel does not know.
+pub(crate) fn disk_of(host: &Host, name: &str) -> Option<String> {
+    if host.path(format!("/sys/block/{name}")).exists() {
+        return Some(name.to_owned());
+    }
+    let disks = host.names("/sys/block").unwrap_or_default();
+    disks.into_iter().find(|disk| host.path(format!("/sys/block/{disk}/{name}/partition")).exists())
+}
+
+/// The same, where what the kernel does not know stands for itself.
 pub(crate) fn parent_of(host: &Host, name: &str) -> String {
-    let is_disk = host.path(format!("/sys/block/{name}")).exists();
-    let disks = if is_disk { Vec::new() } else { host.names("/sys/block").unwrap_or_default() };
-    let parent =
-        disks.into_iter().find(|disk| host.path(format!("/sys/block/{disk}/{name}/partition")).exists());
-    parent.unwrap_or_else(|| name.to_owned())
+    disk_of(host, name).unwrap_or_else(|| name.to_owned())
 }
 
 /// What kind of disk a device is.

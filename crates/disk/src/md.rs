@@ -6,7 +6,7 @@ use sys::Host;
 use uuid::Uuid;
 use wire::Disk;
 
-use crate::list::{kernel_name, parent_of};
+use crate::list::{disk_of, kernel_name, parent_of};
 use crate::{Contents, Device, Error, Source};
 
 /// What [`Contents`] calls a member's superblock.
@@ -235,13 +235,7 @@ pub fn partition_number(host: &Host, partition: &str) -> Option<u32> {
 
 /// The disk that a partition lies on; a disk is its own. By sysfs: what the name looks like decides nothing.
 pub fn whole_disk(host: &Host, device: &str) -> Option<String> {
-    let name = kernel_name(device);
-    if host.path(format!("/sys/block/{name}")).exists() {
-        return Some(device.into());
-    }
-    let disks = host.names("/sys/block").unwrap_or_default();
-    let disk = disks.iter().find(|disk| host.path(format!("/sys/block/{disk}/{name}/partition")).exists())?;
-    Some(node_of(disk))
+    disk_of(host, &kernel_name(device)).map(|disk| node_of(&disk))
 }
 
 #[cfg(test)]

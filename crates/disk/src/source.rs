@@ -54,6 +54,12 @@ impl Source for Vec<u8> {
     }
 }
 
+/// Bytes that can be read and written at offsets: the disk, or what stands for it until it is committed.
+pub trait Store: Source {
+    /// **Writes** all of `data` at `offset`.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+}
+
 /// A part of a source, such as a partition.
 pub struct Region<'a, S: Source + ?Sized> {
     source: &'a S,
@@ -152,5 +158,47 @@ impl Source for Device {
 
     fn read_at(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(data, offset)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::{Ref, RefCell};
+
+    use super::*;
+
+    /// A disk in memory.
+    pub(crate) struct Memory(RefCell<Vec<u8>>);
+
+    impl Memory {
+        pub(crate) fn new(bytes: Vec<u8>) -> Self {
+            Self(RefCell::new(bytes))
+        }
+
+        pub(crate) fn bytes_now(&self) -> Ref<'_, Vec<u8>> {
+            self.0.borrow()
+        }
+
+        pub(crate) fn into_inner(self) -> Vec<u8> {
+            self.0.into_inner()
+        }
+    }
+
+    impl Source for Memory {
+        fn size(&self) -> u64 {
+            self.0.borrow().size()
+        }
+
+        fn read_at(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
+            self.0.borrow().read_at(offset, data)
+        }
+    }
+
+    impl Store for Memory {
+        fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            let at = usize::try_from(offset).unwrap();
+            self.0.borrow_mut()[at..at + data.len()].copy_from_slice(data);
+            Ok(())
+        }
     }
 }

@@ -6,9 +6,9 @@
 use std::cell::RefCell;
 use std::io;
 
-use disk::Source;
 use disk::format::refit;
-use disk::table::{Store, Translation};
+use disk::table::Translation;
+use disk::{Source, Store};
 use imaging::{BlockSink, Translate};
 
 /// Rewrites for sectors of this many bytes.

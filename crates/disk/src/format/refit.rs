@@ -12,8 +12,8 @@ use hadris_fat::format::{FatFormatOptions, FatTypeSelection, FatVolumeFormatter,
 use crate::config_drive::{Node, copy};
 use crate::fat::{Entry, Fat};
 use crate::probe::probe;
-use crate::table::{Partition, Store};
-use crate::{Error, Region, Source};
+use crate::table::Partition;
+use crate::{Error, Region, Source, Store};
 
 /// The most bytes of files that are kept in memory while their volume is made anew.
 pub const REFIT_LIMIT: usize = 16 << 20;
@@ -264,36 +264,15 @@ impl<S: Store + ?Sized> Seek for Place<'_, S> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use super::*;
+    use crate::source::tests::Memory;
     use crate::table::PartitionType;
-
-    struct Memory(RefCell<Vec<u8>>);
-
-    impl Source for Memory {
-        fn size(&self) -> u64 {
-            self.0.borrow().size()
-        }
-
-        fn read_at(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
-            self.0.borrow().read_at(offset, data)
-        }
-    }
-
-    impl Store for Memory {
-        fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-            let at = usize::try_from(offset).unwrap();
-            self.0.borrow_mut()[at..at + data.len()].copy_from_slice(data);
-            Ok(())
-        }
-    }
 
     const START: usize = 8 * 4096;
 
     /// A disk with one partition of so many bytes, and a FAT volume with sectors of 512 bytes in it.
     fn disk(bytes: usize, nodes: &[Node]) -> (Memory, Partition) {
-        let memory = Memory(RefCell::new(vec![0xa5; START + bytes]));
+        let memory = Memory::new(vec![0xa5; START + bytes]);
         let partition = Partition {
             number: 15,
             start_byte: START as u64,
@@ -351,7 +330,7 @@ mod tests {
             let mut found = volume.nodes;
             found.sort_by(|a, b| a.path.cmp(&b.path));
             assert!(found == nodes, "{mib} MiB");
-            assert!(memory.0.borrow()[..START].iter().all(|byte| *byte == 0xa5), "nothing beside it");
+            assert!(memory.bytes_now()[..START].iter().all(|byte| *byte == 0xa5), "nothing beside it");
             assert_eq!(refit(&memory, &[partition], 4096), Ok(vec![]), "and no second time");
         }
     }
@@ -359,9 +338,9 @@ mod tests {
     #[test]
     fn more_files_than_may_be_held_are_refused_and_left_alone() {
         let (memory, partition) = disk(64 << 20, &[file(&["a"], REFIT_LIMIT), file(&["b"], 1)]);
-        let before = memory.0.borrow().clone();
+        let before = memory.bytes_now().clone();
         assert!(refit(&memory, &[partition], 4096).unwrap_err().contains("publish an image for such disks"));
-        assert!(*memory.0.borrow() == before);
+        assert!(*memory.bytes_now() == before);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub use gpt::{ESP_TYPE, Gpt, LINUX_FILE_SYSTEM_TYPE};
 pub use make::write_table;
 pub(crate) use mbr::Record as MbrRecord;
 pub use mbr::{ESP_MBR_TYPE, Mbr};
-pub use translate::{Store, Translation};
+pub use translate::Translation;
 
 use crate::{Device, Error, Source, Target};
 

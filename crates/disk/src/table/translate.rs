@@ -7,13 +7,7 @@ use std::io;
 use super::gpt::Gpt;
 use super::mbr::{Record, records};
 use super::{MbrRecord, Partition};
-use crate::Source;
-
-/// Bytes that can be read and written at offsets: the disk, or what stands for it until it is committed.
-pub trait Store: Source {
-    /// **Writes** all of `data` at `offset`.
-    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
-}
+use crate::Store;
 
 /// A table that can be rewritten, and what it becomes.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,41 +106,20 @@ impl Translation {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use proptest::prelude::*;
 
     use super::*;
+    use crate::source::tests::Memory;
     use crate::table::Table;
     use crate::table::gpt::tests::disk;
-
-    struct Memory(RefCell<Vec<u8>>);
-
-    impl Source for Memory {
-        fn size(&self) -> u64 {
-            self.0.borrow().size()
-        }
-
-        fn read_at(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
-            self.0.borrow().read_at(offset, data)
-        }
-    }
-
-    impl Store for Memory {
-        fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-            let at = usize::try_from(offset).unwrap();
-            self.0.borrow_mut()[at..at + data.len()].copy_from_slice(data);
-            Ok(())
-        }
-    }
 
     fn translated(image: &[u8], from: u32, to: u32, size: usize) -> Result<Vec<u8>, String> {
         let translation = Translation::plan(image, from, to, size as u64)?;
         let mut bytes = image.to_vec();
         bytes.resize(size, 0);
-        let memory = Memory(RefCell::new(bytes));
+        let memory = Memory::new(bytes);
         translation.write(&memory).unwrap();
-        Ok(memory.0.into_inner())
+        Ok(memory.into_inner())
     }
 
     #[test]
