@@ -22,12 +22,20 @@ pub struct Shape {
     pub disk_gib: u32,
     /// Bytes of a sector of its disk: 512, or 4096 on NVMe.
     pub sector: u32,
+    /// More words for the command line of its ramdisk's kernel, options of the agent among them.
+    pub parameters: &'static str,
 }
 
 impl Shape {
     /// UEFI, virtio, the ramdisk loaded by QEMU itself, and the smallest disk that is taken without a hint.
-    pub const QUICK: Self =
-        Self { firmware: Firmware::Uefi, bus: "virtio", boot: "direct", disk_gib: 4, sector: 512 };
+    pub const QUICK: Self = Self {
+        firmware: Firmware::Uefi,
+        bus: "virtio",
+        boot: "direct",
+        disk_gib: 4,
+        sector: 512,
+        parameters: "",
+    };
     /// The same with BIOS, for an image of noise: on UEFI one without an ESP is refused.
     pub const NOISE: Self = Self { firmware: Firmware::Bios, ..Self::QUICK };
 }
@@ -80,6 +88,9 @@ impl Bench {
             format!("qemu_serial_log={}", serial.display()),
             format!("qemu_accel={}", crate::vm::accelerator()),
         ];
+        if !shape.parameters.is_empty() {
+            driver_info.push(format!("kernel_append_params={}", shape.parameters));
+        }
         if shape.sector != 512 {
             let size = |kind: &str| format!("nvme.{kind}_block_size={}", shape.sector);
             let arguments = json!(["-global", size("logical"), "-global", size("physical")]);

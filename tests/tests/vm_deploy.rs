@@ -26,8 +26,8 @@ impl Case {
         let debian = debian_image()?;
         let images = debian.dir().to_str().context("path")?;
         let serve: &[&str] = match self.more {
-            [] => &["--images", images],
-            _ => &["--images", images, "--enable-bios-bootloader-install"],
+            PARTITIONS => &["--images", images, "--enable-bios-bootloader-install"],
+            _ => &["--images", images],
         };
         let bench = Bench::start(Scratch::new(self.name)?, serve)?;
         let node = bench.node("node-1", "52:54:00:fe:88:01", self.shape)?;
@@ -99,6 +99,15 @@ fn vm_plain_qcow2_is_deployed_to_scsi_on_uefi() -> Result<()> {
 fn vm_image_for_large_sectors_is_deployed_to_4kn_nvme_on_uefi() -> Result<()> {
     let shape = Shape { bus: "nvme", sector: 4096, ..Shape::QUICK };
     Case { name: "4kn-uefi", shape, image: "disk-4kn.qcow2", more: &[], root: "/dev/nvme0n1p3" }.deploy()
+}
+
+/// The ordinary image: with `translate_sector_size` its table is rewritten and its ESP made anew. What is read back includes both.
+#[test]
+fn vm_image_for_small_sectors_is_translated_and_boots_from_4kn_nvme_on_uefi() -> Result<()> {
+    let parameters = "ferric-translate-sector-size=1";
+    let shape = Shape { bus: "nvme", sector: 4096, parameters, ..Shape::QUICK };
+    let more = &["--verify"];
+    Case { name: "translated-4kn", shape, image: "disk-zstd.qcow2", more, root: "/dev/nvme0n1p3" }.deploy()
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Bench, Firmware, Scratch, Serial, Shape, debian_image, patient, root, skip_vm};
+use e2e::{Bench, Scratch, Serial, Shape, debian_image, patient, root, skip_vm};
 use serde_json::Value;
 
 const IMAGE: &str = "disk-zlib.qcow2";
@@ -55,7 +55,7 @@ fn demo() -> Result<()> {
     phase("A blank machine: UEFI, 512 MiB of memory, an empty disk of 4 GiB");
     shown("ferric node create demo --driver qemu --mac 52:54:00:fe:88:1c ...");
     shown("ferric node manage demo && ferric node provide demo");
-    let shape = Shape { firmware: Firmware::Uefi, bus: "virtio", boot: "pxe", disk_gib: 4, sector: 512 };
+    let shape = Shape { boot: "pxe", ..Shape::QUICK };
     let node = bench.node("demo", "52:54:00:fe:88:1c", shape)?;
     let config = bench.config_drive("ferric-demo", "deployed by Ferric")?;
 
