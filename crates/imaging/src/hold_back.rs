@@ -7,6 +7,7 @@
 //! system nor half of the new one.
 
 use crate::cancel::Cancel;
+use crate::draft::Changes;
 use crate::error::Error;
 use crate::proof::Proof;
 use crate::read_back::{self, Sums};
@@ -43,7 +44,10 @@ pub(crate) struct Unverified<'a> {
 }
 
 /// The published bytes are what was asked for; the ends are still zero.
-pub(crate) struct Verified<'a>(Unverified<'a>);
+pub(crate) struct Verified<'a> {
+    disk: Unverified<'a>,
+    is_read_back: bool,
+}
 
 /// Everything is written and on stable storage.
 #[derive(Debug, Clone, Copy)]
@@ -155,8 +159,18 @@ impl<'a> Unverified<'a> {
         Ok(())
     }
 
+    /// Size of the disk in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Returns once everything written is on stable storage.
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
+        flush(self.sink)
+    }
+
     /// Reads what is held back, and the disk where nothing is.
-    fn read_at(&mut self, offset: u64, space: &mut [u8]) -> Result<(), Error> {
+    pub(crate) fn read_at(&mut self, offset: u64, space: &mut [u8]) -> Result<(), Error> {
         let touched: Vec<_> = self.held.iter().map(|held| held.touched).collect();
         self.each(offset, space.len() as u64, |part, start, length| {
             let from = usize::try_from(start - offset).map_err(|_| Error::Pipeline("range too large"))?;
@@ -222,7 +236,8 @@ impl<'a> Unverified<'a> {
 
     /// The only way to a [`Verified`] disk.
     pub(crate) fn verify(self, _proof: Proof) -> Verified<'a> {
-        Verified(self)
+        let is_read_back = self.sums.is_some();
+        Verified { disk: self, is_read_back }
     }
 }
 
@@ -240,32 +255,39 @@ impl<'a> Verified<'a> {
         cancel: &Cancel,
         tell: impl FnMut(u64),
     ) -> Result<(), Error> {
-        let Some(sums) = &self.0.sums else { return Ok(()) };
-        flush(self.0.sink)?;
-        let held: Vec<_> = self.0.held.iter().map(|held| (held.start, held.end())).collect();
-        sums.compare(self.0.sink, length, &held, cancel, tell)
+        // Once: what changes after this is no longer what was streamed.
+        let Some(sums) = self.disk.sums.take() else { return Ok(()) };
+        self.disk.flush()?;
+        let held: Vec<_> = self.disk.held.iter().map(|held| (held.start, held.end())).collect();
+        sums.compare(self.disk.sink, length, &held, cancel, tell)
     }
 
     /// The first bytes of the image, as they will be written.
     pub(crate) fn head(&self) -> &[u8] {
-        self.0.held.first().map(|held| held.bytes.as_slice()).unwrap_or_default()
+        self.disk.held.first().map(|held| held.bytes.as_slice()).unwrap_or_default()
     }
 
-    /// The disk as it will be once it is committed, to be changed before that.
-    pub(crate) fn disk(&mut self) -> Uncommitted<'_, 'a> {
-        // What changes now is no longer what was streamed, and that has been compared.
-        if let Some(sums) = &mut self.0.sums {
-            *sums = Sums::default();
-        }
-        Uncommitted(self)
+    /// Changes to be made before the commit.
+    pub(crate) fn changes(&mut self) -> Changes<'_, 'a> {
+        Changes::new(&mut self.disk)
+    }
+
+    /// Bytes of a sector of the disk.
+    pub(crate) fn sector_bytes(&self) -> u32 {
+        self.disk.sink.logical_sector_size()
+    }
+
+    /// Whether what is on the disk is read back.
+    pub(crate) fn is_read_back(&self) -> bool {
+        self.is_read_back
     }
 
     /// **Writes what was held back, the first MiB last, and makes the disk bootable.** Each step is durable before the next.
     pub(crate) fn commit(self) -> Result<Committed, Error> {
-        let Unverified { sink, held, data_bytes, zeroed_bytes, sums, .. } = self.0;
-        let written = write_held(sink, &held).and_then(|()| match sums {
-            Some(_) => held.iter().filter(|held| held.touched).try_for_each(|held| same(sink, held)),
-            None => Ok(()),
+        let Unverified { sink, held, data_bytes, zeroed_bytes, .. } = self.disk;
+        let written = write_held(sink, &held).and_then(|()| match self.is_read_back {
+            true => held.iter().filter(|held| held.touched).try_for_each(|held| same(sink, held)),
+            false => Ok(()),
         });
         if let Err(error) = written {
             zero_again(sink, &held);
@@ -273,35 +295,6 @@ impl<'a> Verified<'a> {
         }
         sink.committed();
         Ok(Committed { data_bytes, zeroed_bytes })
-    }
-}
-
-/// A verified disk before its commit: what is held back reads and writes like the rest, and stays held back.
-pub(crate) struct Uncommitted<'v, 'a>(&'v mut Verified<'a>);
-
-impl BlockSink for Uncommitted<'_, '_> {
-    fn size(&self) -> u64 {
-        self.0.0.size
-    }
-
-    fn logical_sector_size(&self) -> u32 {
-        self.0.0.sink.logical_sector_size()
-    }
-
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> std::io::Result<()> {
-        self.0.0.write_at(offset, data).map_err(std::io::Error::other)
-    }
-
-    fn zero_range(&mut self, offset: u64, length: u64) -> std::io::Result<()> {
-        self.0.0.zero_range(offset, length).map_err(std::io::Error::other)
-    }
-
-    fn read_at(&mut self, offset: u64, space: &mut [u8]) -> std::io::Result<()> {
-        self.0.0.read_at(offset, space).map_err(std::io::Error::other)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.0.0.sink.flush()
     }
 }
 

@@ -362,13 +362,12 @@ impl Job<'_> {
     }
 
     /// Has the partition table rewritten for the disk's sectors, where it has to be: **what of it is not at the disk's ends is
-    /// written at once.**
+    /// written at once**, and read back where all of the image is.
     fn suit_sectors(&self, disk: &mut Verified<'_>, image: u64) -> Result<(), Error> {
         if !self.request.checks.whole_disk {
             return Ok(());
         }
-        let sector = disk.disk().logical_sector_size();
-        let Verdict::Other(mismatch) = sectors::judge(disk.head(), Some(image), sector) else {
+        let Verdict::Other(mismatch) = sectors::judge(disk.head(), Some(image), disk.sector_bytes()) else {
             return Ok(());
         };
         let translate = self.translation(mismatch)?;
@@ -378,9 +377,15 @@ impl Job<'_> {
             to = mismatch.disk,
             "rewriting the partition table for the disk's sector size"
         );
-        translate
-            .rewrite(&mut disk.disk(), mismatch.table, image)
-            .map_err(|reason| Rule::SectorTranslation.broken(reason).into())
+        let read_back = disk.is_read_back();
+        let mut changes = disk.changes();
+        let rewritten = translate.rewrite(&mut changes, mismatch.table, image);
+        // A disk that can not be read is no fault of the image, and may have been taken for one with nothing on it.
+        if let Some(error) = changes.failed() {
+            return Err(error);
+        }
+        rewritten.map_err(|reason| Rule::SectorTranslation.broken(reason))?;
+        changes.apply(read_back)
     }
 }
 

@@ -4,11 +4,12 @@
 
 mod support;
 
-use std::io;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use events::Events;
-use imaging::{BlockSink, Cancel, Error, ErrorKind, Format, ImageRequest, MemorySink, Written};
+use imaging::{
+    BlockSink, Cancel, Error, ErrorKind, Format, FrailSink, ImageRequest, MemorySink, Trouble, Written,
+};
 use proptest::prelude::*;
 use support::*;
 
@@ -17,108 +18,6 @@ const DISK: usize = 5 * MIB;
 const IMAGE: usize = 3 * MIB + 5000;
 const SECTOR: usize = 512;
 const OLD: u8 = 0xa5;
-
-/// What goes wrong at an operation (write, zero range, flush), counted from 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Trouble {
-    /// This one fails, with nothing done.
-    Once(u32),
-    /// This one and all after it fail.
-    Dies(u32),
-    /// Before this one the power goes: of what was not flushed, each sector is on the disk or not, by this seed.
-    PowerLoss(u32, u64),
-}
-
-#[derive(Clone)]
-struct Frail {
-    disk: MemorySink,
-    state: Arc<Mutex<State>>,
-}
-
-struct State {
-    trouble: Option<Trouble>,
-    operations: u32,
-    /// What each unflushed write replaced, in order.
-    pending: Vec<(usize, Vec<u8>)>,
-    dead: bool,
-}
-
-impl Frail {
-    fn new(disk: &MemorySink, trouble: Option<Trouble>) -> Self {
-        let state = State { trouble, operations: 0, pending: Vec::new(), dead: false };
-        Self { disk: disk.clone(), state: Arc::new(Mutex::new(state)) }
-    }
-
-    fn step(&mut self) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap();
-        state.operations += 1;
-        let now = state.operations;
-        match state.trouble {
-            _ if state.dead => {}
-            Some(Trouble::Once(at)) if at == now => return Err(io::Error::other("medium error")),
-            Some(Trouble::Dies(at)) if at == now => state.dead = true,
-            Some(Trouble::PowerLoss(at, seed)) if at == now => {
-                state.dead = true;
-                self.forget(&mut state.pending, seed);
-            }
-            _ => {}
-        }
-        if state.dead { Err(io::Error::other("no such device")) } else { Ok(()) }
-    }
-
-    /// Takes back some sectors of what was not flushed, the newest first.
-    fn forget(&self, pending: &mut Vec<(usize, Vec<u8>)>, mut seed: u64) {
-        let mut disk = self.disk.clone();
-        for (offset, before) in pending.drain(..).rev() {
-            for (number, sector) in before.chunks(SECTOR).enumerate() {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                if seed >> 63 == 1 {
-                    disk.write_at((offset + number * SECTOR) as u64, sector).unwrap();
-                }
-            }
-        }
-    }
-
-    fn keep(&mut self, offset: u64, length: u64) {
-        let (from, length) = (offset as usize, length as usize);
-        // Whole sectors, as a disk writes them.
-        let start = from - from % SECTOR;
-        let end = (from + length).next_multiple_of(SECTOR).min(DISK);
-        let mut before = vec![0; end - start];
-        self.disk.read_at(start as u64, &mut before).unwrap();
-        self.state.lock().unwrap().pending.push((start, before));
-    }
-}
-
-impl BlockSink for Frail {
-    fn size(&self) -> u64 {
-        self.disk.size()
-    }
-    fn logical_sector_size(&self) -> u32 {
-        512
-    }
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.step()?;
-        self.keep(offset, data.len() as u64);
-        self.disk.write_at(offset, data)
-    }
-    fn zero_range(&mut self, offset: u64, length: u64) -> io::Result<()> {
-        self.step()?;
-        self.keep(offset, length);
-        self.disk.zero_range(offset, length)
-    }
-    fn read_at(&mut self, offset: u64, space: &mut [u8]) -> io::Result<()> {
-        self.disk.read_at(offset, space)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.step()?;
-        self.state.lock().unwrap().pending.clear();
-        Ok(())
-    }
-    fn committed(&mut self) {
-        self.disk.committed();
-    }
-}
 
 /// An image in a file, so that nothing but the disk can fail.
 struct Bench {
@@ -139,12 +38,11 @@ impl Bench {
 
     /// Writes to a disk in trouble; how many operations came.
     fn write(&self, disk: &MemorySink, trouble: Option<Trouble>) -> (Result<Written, Error>, u32) {
-        let sink = Frail::new(disk, trouble);
-        let state = Arc::clone(&sink.state);
+        let sink = FrailSink::new(disk, trouble);
         let (events, cancel) = (Events::default(), Cancel::new());
-        let result = imaging::write_image(&self.request, &transport(), Box::new(sink), &events, &cancel);
-        let operations = state.lock().unwrap().operations;
-        (result, operations)
+        let given = Box::new(sink.clone());
+        let result = imaging::write_image(&self.request, &transport(), given, &events, &cancel);
+        (result, sink.operations())
     }
 
     /// How many operations a write has.

@@ -9,7 +9,7 @@ use std::io;
 use disk::format::refit;
 use disk::table::Translation;
 use disk::{Source, Store};
-use imaging::{BlockSink, Translate};
+use imaging::{Draft, Translate};
 
 /// Rewrites for sectors of this many bytes.
 #[derive(Clone, Copy, Debug)]
@@ -23,38 +23,39 @@ impl Translate for ForSectors {
         Translation::plan(head, table, self.0, disk).map(|_| ())
     }
 
-    fn rewrite(&self, disk: &mut dyn BlockSink, table: u32, _image: u64) -> Result<(), String> {
-        let size = disk.size();
-        let store = SinkStore { size, sink: RefCell::new(disk) };
-        let length = usize::try_from(HEAD.min(size)).map_err(|error| error.to_string())?;
-        let head = store.bytes(0, length).map_err(|error| format!("reading the image's table: {error}"))?;
-        let translation = Translation::plan(&head, table, self.0, size)?;
-        // The file systems first: where one of them can not be used, no table is left to boot by.
-        let anew = refit(&store, translation.partitions(), self.0)?;
-        translation.write(&store).map_err(|error| format!("writing the table: {error}"))?;
+    fn rewrite(&self, disk: &mut dyn Draft, table: u32, _image: u64) -> Result<(), String> {
+        let draft = Shared { size: disk.size(), draft: RefCell::new(disk) };
+        let length = usize::try_from(HEAD.min(draft.size)).map_err(|error| error.to_string())?;
+        let head = draft.bytes(0, length).map_err(|error| format!("reading the image's table: {error}"))?;
+        let translation = Translation::plan(&head, table, self.0, draft.size)?;
+        let anew = refit(&draft, translation.partitions(), self.0)?;
+        translation.write(&draft).map_err(|error| format!("writing the table: {error}"))?;
         tracing::info!(from = table, to = self.0, fat_partitions = ?anew, "partition table rewritten");
         Ok(())
     }
 }
 
 /// The disk that an image is written to, as what tables and file systems are read from and written to.
-struct SinkStore<'a> {
+struct Shared<'a> {
     size: u64,
-    sink: RefCell<&'a mut dyn BlockSink>,
+    draft: RefCell<&'a mut dyn Draft>,
 }
 
-impl Source for SinkStore<'_> {
+impl Source for Shared<'_> {
     fn size(&self) -> u64 {
         self.size
     }
 
     fn read_at(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
-        self.sink.borrow_mut().read_at(offset, data)
+        self.draft.borrow_mut().read_at(offset, data)
     }
 }
 
-impl Store for SinkStore<'_> {
+impl Store for Shared<'_> {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.sink.borrow_mut().write_at(offset, data)
+        self.draft.borrow_mut().write_at(offset, data)
     }
 }
+
+#[cfg(test)]
+mod tests;

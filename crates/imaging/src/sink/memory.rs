@@ -11,6 +11,7 @@ pub struct MemorySink(Arc<Mutex<Disk>>);
 
 struct Disk {
     bytes: Vec<u8>,
+    sector: u32,
     writes: u64,
     committed: bool,
     fail_at: Option<u64>,
@@ -20,8 +21,14 @@ struct Disk {
 impl MemorySink {
     /// A disk of `size` bytes, each of them `fill`: anything but zero shows zeroes that were skipped.
     pub fn new(size: usize, fill: u8) -> Self {
+        Self::with_sectors(size, fill, 512)
+    }
+
+    /// The same, saying that its sectors have `sector` bytes. It takes any part of one.
+    pub fn with_sectors(size: usize, fill: u8, sector: u32) -> Self {
         Self(Arc::new(Mutex::new(Disk {
             bytes: vec![fill; size],
+            sector,
             writes: 0,
             committed: false,
             fail_at: None,
@@ -80,7 +87,7 @@ impl BlockSink for MemorySink {
     }
 
     fn logical_sector_size(&self) -> u32 {
-        512
+        self.disk().sector
     }
 
     fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {

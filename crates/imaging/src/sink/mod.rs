@@ -1,11 +1,13 @@
 //! Where a disk image goes: the one trait between this crate and a disk.
 
 mod device;
+mod frail;
 mod memory;
 
 use std::io;
 
 pub use device::DeviceSink;
+pub use frail::{FrailSink, Trouble};
 pub use memory::{MemorySink, NullSink};
 
 /// Something with the shape of a disk.
