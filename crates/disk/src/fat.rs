@@ -18,8 +18,13 @@ pub struct Fat<'a, S: Source + ?Sized> {
     data_start: u64,
     clusters: u32,
     serial: u32,
-    boot_label: [u8; 11],
+    boot_label: [u8; LABEL],
 }
+
+/// Length of a label, and of a short name, padded with blanks.
+pub(crate) const LABEL: usize = 11;
+/// Length of an entry of a directory.
+pub(crate) const RECORD: usize = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Width {
@@ -43,7 +48,34 @@ pub struct Entry {
     pub is_directory: bool,
     /// Bytes; 0 for a directory.
     pub size: u32,
+    /// Attributes and times.
+    pub(crate) stamp: Stamp,
     first_cluster: u32,
+}
+
+/// What a directory says of a file besides its name, length and place, as it is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Bits: read-only 1, hidden 2, system 4, directory 16, archive 32.
+    pub(crate) attributes: u8,
+    /// Date, time, and hundredths of a second beyond it.
+    pub(crate) created: (u16, u16, u8),
+    /// Date.
+    pub(crate) accessed: u16,
+    /// Date and time.
+    pub(crate) modified: (u16, u16),
+}
+
+impl Stamp {
+    fn of(record: &[u8; RECORD]) -> Self {
+        let word = |low: u8, high: u8| u16::from_le_bytes([low, high]);
+        Self {
+            attributes: record[11],
+            created: (word(record[16], record[17]), word(record[14], record[15]), record[13]),
+            accessed: word(record[18], record[19]),
+            modified: (word(record[24], record[25]), word(record[22], record[23])),
+        }
+    }
 }
 
 fn fail(reason: impl Into<String>) -> Error {
@@ -105,8 +137,8 @@ impl<'a, S: Source + ?Sized> Fat<'a, S> {
             }
         };
         let width = if root_entries == 0 { Width::Fat32 } else { width };
-        let mut boot_label = [0; 11];
-        boot_label.copy_from_slice(boot.get(ids + 4..ids + 15).unwrap_or(&[0; 11]));
+        let mut boot_label = [0; LABEL];
+        boot_label.copy_from_slice(boot.get(ids + 4..ids + 15).unwrap_or(&[0; LABEL]));
         Ok(Self {
             source,
             width,
@@ -125,6 +157,11 @@ impl<'a, S: Source + ?Sized> Fat<'a, S> {
         format!("{:04X}-{:04X}", self.serial >> 16, self.serial & 0xffff)
     }
 
+    /// The serial number as the number that it is.
+    pub(crate) fn volume_id(&self) -> u32 {
+        self.serial
+    }
+
     /// The label in the boot sector.
     pub(crate) fn boot_sector_label(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.boot_label);
@@ -134,7 +171,13 @@ impl<'a, S: Source + ?Sized> Fat<'a, S> {
 
     /// The label in the root directory.
     pub fn volume_label(&self) -> Result<Option<String>, Error> {
-        Ok(parse_directory(&self.root_bytes()?).1)
+        let record = parse_directory(&self.root_bytes()?).1;
+        Ok(record.map(|record| label_text(&record)))
+    }
+
+    /// The label in the boot sector, and the entry of the root directory that is one, byte for byte.
+    pub(crate) fn labels(&self) -> Result<Labels, Error> {
+        Ok(Labels { boot: self.boot_label, record: parse_directory(&self.root_bytes()?).1 })
     }
 
     /// The entries of the root directory.
@@ -160,15 +203,17 @@ impl<'a, S: Source + ?Sized> Fat<'a, S> {
         if entry.is_directory || size > limit {
             return Err(fail(format!("`{}` is no file of at most {limit} bytes", entry.name)));
         }
-        if size == 0 {
-            return Ok(Vec::new());
+        let mut bytes = Vec::with_capacity(size.min(1 << 20));
+        for piece in self.pieces(entry) {
+            bytes.extend(piece?);
         }
-        let mut bytes = self.chain(entry.first_cluster, size)?;
-        if bytes.len() < size {
-            return Err(fail(format!("`{}` ends before its length", entry.name)));
-        }
-        bytes.truncate(size);
         Ok(bytes)
+    }
+
+    /// A file's bytes, a cluster at a time.
+    pub(crate) fn pieces<'f>(&'f self, entry: &'f Entry) -> Pieces<'f, 'a, S> {
+        let left = usize::try_from(entry.size).unwrap_or(usize::MAX);
+        Pieces { fat: self, name: &entry.name, cluster: Some(entry.first_cluster), left }
     }
 
     fn root_bytes(&self) -> Result<Vec<u8>, Error> {
@@ -184,18 +229,27 @@ impl<'a, S: Source + ?Sized> Fat<'a, S> {
     fn chain(&self, first: u32, limit: usize) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
         let mut cluster = first;
-        let length = usize::try_from(self.cluster_bytes).map_err(|_| fail("cluster too large"))?;
+        let length = self.cluster_length()?;
         while bytes.len() < limit {
-            let index = cluster.checked_sub(2).filter(|index| *index < self.clusters);
-            let index = index.ok_or_else(|| fail(format!("cluster {cluster} is out of range")))?;
-            let offset = self.data_start + u64::from(index) * self.cluster_bytes;
-            bytes.extend(self.source.bytes(offset, length).map_err(Error::io("reading a FAT cluster"))?);
+            bytes.extend(self.cluster(cluster, length)?);
             match self.next(cluster)? {
                 Some(next) => cluster = next,
                 None => break,
             }
         }
         Ok(bytes)
+    }
+
+    fn cluster_length(&self) -> Result<usize, Error> {
+        usize::try_from(self.cluster_bytes).map_err(|_| fail("cluster too large"))
+    }
+
+    /// The first `length` bytes of a cluster.
+    fn cluster(&self, cluster: u32, length: usize) -> Result<Vec<u8>, Error> {
+        let index = cluster.checked_sub(2).filter(|index| *index < self.clusters);
+        let index = index.ok_or_else(|| fail(format!("cluster {cluster} is out of range")))?;
+        let offset = self.data_start + u64::from(index) * self.cluster_bytes;
+        self.source.bytes(offset, length).map_err(Error::io("reading a FAT cluster"))
     }
 
     /// The cluster after this one; `None` at the end of the chain.
@@ -221,13 +275,58 @@ impl<'a, S: Source + ?Sized> Fat<'a, S> {
     }
 }
 
-/// The entries and the volume label of a directory.
-fn parse_directory(bytes: &[u8]) -> (Vec<Entry>, Option<String>) {
+/// The names of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Labels {
+    pub(crate) boot: [u8; LABEL],
+    pub(crate) record: Option<[u8; RECORD]>,
+}
+
+/// The clusters of a file.
+pub(crate) struct Pieces<'f, 'a, S: Source + ?Sized> {
+    fat: &'f Fat<'a, S>,
+    name: &'f str,
+    cluster: Option<u32>,
+    left: usize,
+}
+
+impl<S: Source + ?Sized> Iterator for Pieces<'_, '_, S> {
+    type Item = Result<Vec<u8>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let piece = self.piece();
+        // Nothing comes after an error. The length ends a chain that runs in a circle.
+        self.left = piece.as_ref().map_or(0, |piece| self.left - piece.len());
+        Some(piece)
+    }
+}
+
+impl<S: Source + ?Sized> Pieces<'_, '_, S> {
+    fn piece(&mut self) -> Result<Vec<u8>, Error> {
+        let cluster = self.cluster.ok_or_else(|| fail(format!("`{}` ends before its length", self.name)))?;
+        let length = self.fat.cluster_length()?.min(self.left);
+        let piece = self.fat.cluster(cluster, length)?;
+        if length < self.left {
+            self.cluster = self.fat.next(cluster)?;
+        }
+        Ok(piece)
+    }
+}
+
+fn label_text(record: &[u8; RECORD]) -> String {
+    String::from_utf8_lossy(&record[..LABEL]).trim().to_owned()
+}
+
+/// The entries of a directory, and the one that is the volume's label.
+fn parse_directory(bytes: &[u8]) -> (Vec<Entry>, Option<[u8; RECORD]>) {
     let mut entries = Vec::new();
     let mut label = None;
     let mut long = LongName::default();
-    for record in bytes.chunks_exact(32) {
-        let Ok(record) = <&[u8; 32]>::try_from(record) else { break };
+    for record in bytes.chunks_exact(RECORD) {
+        let Ok(record) = <&[u8; RECORD]>::try_from(record) else { break };
         match record[0] {
             0 => break,
             0xe5 => {
@@ -243,8 +342,7 @@ fn parse_directory(bytes: &[u8]) -> (Vec<Entry>, Option<String>) {
         }
         let name = std::mem::take(&mut long).finish(record).unwrap_or_else(|| short_name(record));
         if attributes & 0x08 != 0 {
-            let text = String::from_utf8_lossy(&record[..11]).trim().to_owned();
-            label = label.or((!text.is_empty()).then_some(text));
+            label = label.or((!label_text(record).is_empty()).then_some(*record));
             continue;
         }
         if name == "." || name == ".." {
@@ -255,7 +353,8 @@ fn parse_directory(bytes: &[u8]) -> (Vec<Entry>, Option<String>) {
         let is_directory = attributes & 0x10 != 0;
         let size = u32::from_le_bytes([record[28], record[29], record[30], record[31]]);
         let size = if is_directory { 0 } else { size };
-        entries.push(Entry { name, is_directory, size, first_cluster: high << 16 | low });
+        let stamp = Stamp::of(record);
+        entries.push(Entry { name, is_directory, size, stamp, first_cluster: high << 16 | low });
     }
     (entries, label)
 }

@@ -28,7 +28,7 @@ impl Translate for ForSectors {
         let length = usize::try_from(HEAD.min(draft.size)).map_err(|error| error.to_string())?;
         let head = draft.bytes(0, length).map_err(|error| format!("reading the image's table: {error}"))?;
         let translation = Translation::plan(&head, table, self.0, draft.size)?;
-        let anew = refit(&draft, translation.partitions(), self.0)?;
+        let anew = refit(&Image(&draft), &draft, translation.partitions(), self.0)?;
         translation.write(&draft).map_err(|error| format!("writing the table: {error}"))?;
         tracing::info!(from = table, to = self.0, fat_partitions = ?anew, "partition table rewritten");
         Ok(())
@@ -54,6 +54,19 @@ impl Source for Shared<'_> {
 impl Store for Shared<'_> {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.draft.borrow_mut().write_at(offset, data)
+    }
+}
+
+/// The same disk as the image has it, whatever is written meanwhile.
+struct Image<'s, 'a>(&'s Shared<'a>);
+
+impl Source for Image<'_, '_> {
+    fn size(&self) -> u64 {
+        self.0.size
+    }
+
+    fn read_at(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        self.0.draft.borrow_mut().read_image(offset, data)
     }
 }
 

@@ -1,14 +1,17 @@
 //! The whole tree of a config drive's ISO 9660 image, to copy it into a file system that suits the disk. Bounded.
 
+use crate::fat::Stamp;
 use crate::iso::{Entry, Iso};
 
 /// A file, or a directory where there is no data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Node {
+pub(super) struct Node {
     /// From the root on.
     pub path: Vec<String>,
     /// A file's bytes.
     pub data: Option<Vec<u8>>,
+    /// Attributes and times, where they are known in FAT's terms.
+    pub stamp: Option<Stamp>,
 }
 
 const DEPTH_LIMIT: usize = 16;
@@ -39,7 +42,7 @@ fn walk(
             return Err("it has too many files".into());
         }
         if entry.is_directory {
-            nodes.push(Node { path: path.clone(), data: None });
+            nodes.push(Node { path: path.clone(), data: None, stamp: None });
             walk(iso, &entry, &path, nodes, bytes_left)?;
             continue;
         }
@@ -48,7 +51,7 @@ fn walk(
             .file(&entry, *bytes_left)
             .map_err(|_| "its files are larger than itself or lie beyond its end")?;
         *bytes_left = bytes_left.saturating_sub(data.len());
-        nodes.push(Node { path, data: Some(data) });
+        nodes.push(Node { path, data: Some(data), stamp: None });
     }
     Ok(())
 }
@@ -70,6 +73,7 @@ mod tests {
         let node = |path: &[&str], data: Option<&str>| Node {
             path: path.iter().map(ToString::to_string).collect(),
             data: data.map(|data| data.as_bytes().to_vec()),
+            stamp: None,
         };
         let expected = [
             node(&["openstack"], None),

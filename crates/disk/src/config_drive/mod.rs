@@ -6,7 +6,5 @@ mod place;
 mod rebuild;
 
 pub use decode::{LIMIT_BYTES, decode};
-pub(crate) use iso::Node;
 pub use place::{Placed, place};
-pub(crate) use rebuild::copy;
 pub use rebuild::{Rebuild, suited};

@@ -2,21 +2,19 @@
 //! FAT with sectors smaller than the disk's (data plane page, 4.3, step 5; Launchpad bug 2028002).
 
 use std::borrow::Cow;
-use std::io::{Cursor, Read, Seek, Write};
+use std::io::Cursor;
 
-use hadris_fat::format::{FatFormatOptions, FatTypeSelection, FatVolumeFormatter, SectorSize};
-use hadris_fat::{FatVolume, FatVolumeWriteExt};
+use hadris_fat::format::{FatVolumeFormatter, SectorSize};
 use uuid::Uuid;
 
 use super::LIMIT_BYTES;
 use super::iso::{Node, tree};
-use crate::fat::{Entry, Fat};
+use crate::Error;
+use crate::fat::Fat;
+use crate::format::volume::{self, Item, Room, SMALL};
 use crate::probe::probe;
-use crate::{Error, Source};
 
 const MIB: usize = 1 << 20;
-/// Depth of directories copied from a FAT image.
-const DEPTH_LIMIT: usize = 16;
 
 /// When a config drive is made anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,31 +67,15 @@ fn fat_sector_bytes(image: &[u8]) -> u32 {
 
 fn fat_tree(image: &[u8]) -> Result<Vec<Node>, Error> {
     let fat = Fat::open(image)?;
+    // Files may share their bytes; together they may not exceed the image, or a small one could fill memory.
+    let mut left = image.len();
     let mut nodes = Vec::new();
-    copy_directory(&fat, fat.root()?, &[], image.len(), &mut nodes)?;
-    Ok(nodes)
-}
-
-fn copy_directory<S: Source + ?Sized>(
-    fat: &Fat<'_, S>,
-    entries: Vec<Entry>,
-    path: &[String],
-    limit: usize,
-    nodes: &mut Vec<Node>,
-) -> Result<(), Error> {
-    for entry in entries {
-        let path = [path, std::slice::from_ref(&entry.name)].concat();
-        if path.len() > DEPTH_LIMIT || nodes.len() > 10_000 {
-            return Err(Error::config_drive("its directories are nested too deeply"));
-        }
-        if entry.is_directory {
-            nodes.push(Node { path: path.clone(), data: None });
-            copy_directory(fat, fat.directory(&entry)?, &path, limit, nodes)?;
-        } else {
-            nodes.push(Node { path, data: Some(fat.file(&entry, limit)?) });
-        }
+    for Item { path, entry } in volume::tree(&fat, &mut Room::new())? {
+        let data = (!entry.is_directory).then(|| fat.file(&entry, left)).transpose()?;
+        left -= data.as_ref().map_or(0, Vec::len);
+        nodes.push(Node { path, data, stamp: Some(entry.stamp) });
     }
-    Ok(())
+    Ok(nodes)
 }
 
 /// A FAT volume with these files.
@@ -109,58 +91,18 @@ fn build(nodes: &[Node], sector_bytes: u32) -> Result<Vec<u8>, Error> {
     let size = (content + content / 8 + 4 * MIB).next_multiple_of(MIB).min(limit);
     let fail = |error: hadris_fat::Error| Error::config_drive(format!("making a FAT volume for it: {error}"));
     let (id, _, _, _) = Uuid::new_v4().as_fields();
-    let options = shape(size, sector)?.volume_label("CONFIG-2").volume_id(id);
+    let options = volume::shape(u64::try_from(size).unwrap_or(u64::MAX), sector, SMALL)
+        .ok_or_else(|| Error::config_drive(format!("no FAT volume of {size} bytes can be made for it")))?
+        .volume_label("CONFIG-2")
+        .volume_id(id);
     let volume = FatVolumeFormatter::format(Cursor::new(vec![0u8; size]), options).map_err(fail)?;
     for node in nodes {
-        copy(&volume, node).map_err(|error| {
-            Error::config_drive(format!("copying `{}` into a FAT volume: {error}", node.path.join("/")))
-        })?;
+        let mut data = node.data.iter().map(|data| Ok(data.clone()));
+        let data: Option<&mut dyn Iterator<Item = _>> = node.data.is_some().then_some(&mut data as _);
+        volume::put(&volume, &node.path, node.stamp.as_ref(), data)
+            .map_err(|error| Error::config_drive(format!("making a FAT volume for it: {error}")))?;
     }
     Ok(volume.into_inner().into_inner())
-}
-
-/// The smallest clusters that a volume of this size can have: the count of clusters decides what kind of FAT it is, and not
-/// every combination is one.
-fn shape(size: usize, sector: SectorSize) -> Result<FatFormatOptions, Error> {
-    let kinds = [FatTypeSelection::Fat16, FatTypeSelection::Fat12];
-    let shapes = [1u8, 2, 4, 8].into_iter().flat_map(|sectors| kinds.map(|kind| (sectors, kind)));
-    let size = u64::try_from(size).unwrap_or(u64::MAX);
-    let options = |(sectors, kind)| {
-        FatFormatOptions::new(size).sector_size(sector).sectors_per_cluster(sectors).fat_type(kind)
-    };
-    let is_valid = |options: &FatFormatOptions| FatVolumeFormatter::calculate_params(options).is_ok();
-    shapes
-        .map(options)
-        .find(is_valid)
-        .ok_or_else(|| Error::config_drive(format!("no FAT volume of {size} bytes can be made for it")))
-}
-
-/// Puts a file or directory into a FAT volume; directories come before what is in them.
-pub(crate) fn copy<T: Read + Write + Seek>(
-    volume: &FatVolume<T>,
-    node: &Node,
-) -> Result<(), hadris_fat::Error> {
-    let Some((name, parents)) = node.path.split_last() else { return Ok(()) };
-    let mut directory = volume.root_dir();
-    for parent in parents {
-        directory = directory.open_dir(parent)?;
-    }
-    match &node.data {
-        None => {
-            volume.create_dir(&directory, name)?;
-        }
-        Some(data) => {
-            let file = volume.create_file(&directory, name)?;
-            let mut writer = volume.write_file(&file)?;
-            let mut rest = data.as_slice();
-            while !rest.is_empty() {
-                let written = writer.write(rest)?;
-                rest = rest.get(written..).unwrap_or_default();
-            }
-            writer.finish()?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -171,6 +113,7 @@ mod tests {
         let node = |path: &[&str], data: Option<Vec<u8>>| Node {
             path: path.iter().map(ToString::to_string).collect(),
             data,
+            stamp: None,
         };
         vec![
             node(&["openstack"], None),
@@ -192,7 +135,13 @@ mod tests {
             files.sort_by(|a, b| a.path.cmp(&b.path));
             let mut expected = nodes();
             expected.sort_by(|a, b| a.path.cmp(&b.path));
-            assert_eq!(files, expected);
+            let contents = |nodes: &[Node]| -> Vec<_> {
+                nodes.iter().map(|node| (node.path.clone(), node.data.clone())).collect()
+            };
+            assert_eq!(contents(&files), contents(&expected));
+            // From FAT to FAT their times stay.
+            let again = fat_tree(&build(&files, 4096).unwrap()).unwrap();
+            assert!(again.iter().all(|node| files.contains(node)) && again.len() == files.len());
         }
     }
 
@@ -200,9 +149,26 @@ mod tests {
     fn a_volume_of_any_size_can_be_made() {
         for sector in [SectorSize::S512, SectorSize::S4096] {
             for mebibytes in 4..=64 {
-                shape(mebibytes * MIB, sector).unwrap();
+                volume::shape(mebibytes << 20, sector, SMALL).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn files_that_share_their_bytes_fill_no_memory() {
+        let data = Some(vec![7; 3 * MIB]);
+        let node = |name: &str, data| Node { path: vec![name.into()], data, stamp: None };
+        let mut image =
+            build(&[node("A", data), node("B", Some(vec![])), node("C", Some(vec![]))], 512).unwrap();
+        assert_eq!(fat_tree(&image).unwrap().len(), 3);
+        let record =
+            |image: &[u8], name: &[u8; 11]| image.windows(11).position(|bytes| bytes == name).unwrap();
+        let (a, b, c) =
+            (record(&image, b"A          "), record(&image, b"B          "), record(&image, b"C          "));
+        let place: [u8; 6] = image[a + 26..a + 32].try_into().unwrap();
+        image[b + 26..b + 32].copy_from_slice(&place);
+        image[c + 26..c + 32].copy_from_slice(&place);
+        assert!(fat_tree(&image).is_err());
     }
 
     #[test]
@@ -215,8 +181,10 @@ mod tests {
             matches!(suited(&large, 512, Rebuild::WhenNeeded).unwrap(), Cow::Borrowed(_)),
             "larger sectors are no hindrance"
         );
-        let nearly_full =
-            [Node { path: vec!["large".into()], data: Some(vec![7; 62 * MIB]) }, nodes().remove(0)];
+        let nearly_full = [
+            Node { path: vec!["large".into()], data: Some(vec![7; 62 * MIB]), stamp: None },
+            nodes().remove(0),
+        ];
         let full = build(&nearly_full, 4096).unwrap();
         assert_eq!(full.len(), 64 * MIB, "no larger than its partition");
         assert_eq!(fat_tree(&full).unwrap().len(), 2);

@@ -6,16 +6,13 @@ use hadris_fat::format::{FatFormatOptions, FatTypeSelection, FatVolumeFormatter,
 use uuid::Uuid;
 
 use super::Window;
+use super::volume::label_places;
+use crate::fat::LABEL;
 use crate::layout::Planned;
 use crate::{Error, Target};
 
 /// Bytes of a cluster: what makes enough of them for FAT32 on any partition of 260 MiB and more.
 const CLUSTER: usize = 4096;
-/// Length of a label, padded with blanks.
-const LABEL: usize = 11;
-/// Where a FAT32 boot sector has its label, and the number of the sector with its copy.
-const LABEL_OFFSET: u64 = 71;
-const BOOT_COPY: u64 = 6;
 
 /// **Makes an empty FAT32 file system** for the sectors of this disk. Returns its UUID, `XXXX-XXXX`.
 pub fn make_esp(target: &Target, partition: &Planned, label: &str) -> Result<String, Error> {
@@ -44,11 +41,9 @@ pub fn make_esp_like(target: &Target, partition: &Planned, label: &str, id: u32)
     let parameters = FatVolumeFormatter::calculate_params(&options).map_err(fail)?;
     let volume = FatVolumeFormatter::format(Window::new(&device, partition), options).map_err(fail)?;
     drop(volume);
-    let tables = u64::from(parameters.fat_count) * u64::from(parameters.sectors_per_fat);
-    let root = (u64::from(parameters.reserved_sectors) + tables) * u64::from(device.sector_bytes());
-    let copy = BOOT_COPY * u64::from(device.sector_bytes());
+    let places = label_places(&parameters);
     let mut window = Window::new(&device, partition);
-    for offset in [LABEL_OFFSET, copy + LABEL_OFFSET, root] {
+    for offset in places.boot.into_iter().chain([places.root]) {
         keep_case(&mut window, offset, label).map_err(Error::io("labelling the EFI system partition"))?;
     }
     device.flush()?;

@@ -7,6 +7,7 @@ mod esp;
 mod ext4;
 mod refit;
 mod swap;
+pub(crate) mod volume;
 
 pub use esp::{make_esp, make_esp_like};
 pub use ext4::make_ext4;

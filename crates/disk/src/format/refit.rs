@@ -7,34 +7,33 @@
 use std::cell::Cell;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use hadris_fat::format::{FatFormatOptions, FatTypeSelection, FatVolumeFormatter, SectorSize};
+use hadris_fat::format::{FatVolumeFormatter, SectorSize};
 
-use crate::config_drive::{Node, copy};
-use crate::fat::{Entry, Fat};
+use super::volume::{FOR_FIRMWARE, Item, Room, label_places, put, relabel, shape, tree};
+use crate::fat::Fat;
 use crate::probe::probe;
 use crate::table::Partition;
 use crate::{Error, Region, Source, Store};
 
-/// The most bytes of files that are kept in memory while their volume is made anew.
-pub const REFIT_LIMIT: usize = 16 << 20;
-const DEPTH_LIMIT: usize = 16;
-const NODES_LIMIT: usize = 10_000;
+/// The most bytes of files in volumes that are made anew: what is new is kept in memory until all of it is known.
+pub const REFIT_LIMIT: u64 = 16 << 20;
 
 /// **Makes the file systems of these partitions usable** on sectors of `sector_bytes` bytes: FAT volumes with smaller ones are
-/// made anew with the same files, label and serial number. Gives their partitions' numbers.
+/// made anew in `store` with the files that they have in `image`, their attributes and times, label and serial number. Gives
+/// their partitions' numbers. `image` must stay as it is meanwhile.
 ///
 /// # Errors
-/// A file system that can not be used on such a disk, with what to do; a volume that can not be read or holds more than
-/// [`REFIT_LIMIT`] bytes of files. FAT volumes are looked at first: an error leaves every partition as it was, unless
-/// it is the disk's.
+/// A file system that can not be used on such a disk, with what to do; a volume that can not be read; more than [`REFIT_LIMIT`] bytes of
+/// files. Then `store` may hold half a volume.
 pub fn refit(
+    image: &(impl Source + ?Sized),
     store: &(impl Store + ?Sized),
     partitions: &[Partition],
     sector_bytes: u32,
 ) -> Result<Vec<u32>, String> {
-    let mut volumes = Vec::new();
+    let mut regions = Vec::new();
     for partition in partitions {
-        let region = Region::new(store, partition.start_byte, partition.size_byte);
+        let region = Region::new(image, partition.start_byte, partition.size_byte);
         let number = partition.number;
         let Some(unit) = unit(&region) else { continue };
         if unit.bytes >= sector_bytes {
@@ -47,27 +46,32 @@ pub fn refit(
                 unit.kind, unit.what, unit.bytes, unit.advice
             ));
         }
-        volumes.push((number, partition, Volume::read(&region).map_err(|error| named(number, &error))?));
+        regions.push((partition, region));
     }
-    let held: usize = volumes.iter().map(|(_, _, volume)| volume.bytes).sum();
-    if held > REFIT_LIMIT {
-        return Err(format!(
-            "its FAT partitions hold {held} bytes of files, and at most {REFIT_LIMIT} can be copied for sectors of \
-             {sector_bytes} bytes: publish an image for such disks"
-        ));
+    let mut volumes = Vec::new();
+    let mut held = 0u64;
+    let mut room = Room::new();
+    for (partition, region) in &regions {
+        let volume = Volume::read(region, &mut room).map_err(|error| named(partition.number, &error))?;
+        held = volume.items.iter().fold(held, |sum, item| sum.saturating_add(item.entry.size.into()));
+        if held > REFIT_LIMIT {
+            return Err(format!(
+                "its FAT partitions hold more than {REFIT_LIMIT} bytes of files, and no more can be copied for sectors of \
+                 {sector_bytes} bytes: publish an image for such disks"
+            ));
+        }
+        volumes.push((*partition, volume));
     }
-    let mut numbers = Vec::new();
-    for (number, partition, volume) in volumes {
+    for (partition, volume) in &volumes {
         tracing::info!(
-            partition = number,
-            files = volume.nodes.len(),
+            partition = partition.number,
+            files = volume.items.len(),
             sector_bytes,
             "making a FAT volume anew"
         );
-        volume.write(store, partition, sector_bytes).map_err(|error| named(number, &error))?;
-        numbers.push(number);
+        volume.write(store, partition, sector_bytes).map_err(|error| named(partition.number, &error))?;
     }
-    Ok(numbers)
+    Ok(volumes.iter().map(|(partition, _)| partition.number).collect())
 }
 
 fn named(number: u32, error: &Error) -> String {
@@ -112,61 +116,17 @@ fn unit(region: &impl Source) -> Option<Unit> {
     }
 }
 
-/// What a volume may be, the best first, with its sectors in a cluster: FAT32 is what firmware expects, and needs 65525 clusters.
-const SHAPES: &[(FatTypeSelection, u8)] = &[
-    (FatTypeSelection::Fat32, 1),
-    (FatTypeSelection::Fat16, 1),
-    (FatTypeSelection::Fat16, 2),
-    (FatTypeSelection::Fat12, 1),
-];
-
-/// What a FAT volume holds.
-struct Volume {
-    nodes: Vec<Node>,
-    bytes: usize,
-    label: String,
-    serial: u32,
+/// A FAT volume, and all that is in it.
+struct Volume<'r, S: Source + ?Sized> {
+    fat: Fat<'r, S>,
+    items: Vec<Item>,
 }
 
-impl Volume {
-    fn read(region: &impl Source) -> Result<Self, Error> {
+impl<'r, S: Source + ?Sized> Volume<'r, S> {
+    fn read(region: &'r S, room: &mut Room) -> Result<Self, Error> {
         let fat = Fat::open(region)?;
-        let serial = u32::from_str_radix(&fat.serial().replace('-', ""), 16).unwrap_or_default();
-        let label =
-            fat.volume_label()?.or_else(|| fat.boot_sector_label()).unwrap_or_else(|| "NO NAME".into());
-        let mut volume = Self { nodes: Vec::new(), bytes: 0, label, serial };
-        volume.add(&fat, fat.root()?, &[])?;
-        Ok(volume)
-    }
-
-    fn add<S: Source + ?Sized>(
-        &mut self,
-        fat: &Fat<'_, S>,
-        entries: Vec<Entry>,
-        path: &[String],
-    ) -> Result<(), Error> {
-        for entry in entries {
-            let path = [path, std::slice::from_ref(&entry.name)].concat();
-            if path.len() > DEPTH_LIMIT || self.nodes.len() > NODES_LIMIT {
-                return Err(Error::Fat { reason: "its directories are nested too deeply".into() });
-            }
-            if entry.is_directory {
-                self.nodes.push(Node { path: path.clone(), data: None });
-                self.add(fat, fat.directory(&entry)?, &path)?;
-                continue;
-            }
-            let size = usize::try_from(entry.size).unwrap_or(usize::MAX);
-            self.bytes = self.bytes.saturating_add(size);
-            if self.bytes > REFIT_LIMIT {
-                let reason = format!(
-                    "it holds more than {REFIT_LIMIT} bytes of files, and no more can be copied for a disk with larger \
-                     sectors: publish an image for such disks"
-                );
-                return Err(Error::Fat { reason });
-            }
-            self.nodes.push(Node { path, data: Some(fat.file(&entry, REFIT_LIMIT)?) });
-        }
-        Ok(())
+        let items = tree(&fat, room)?;
+        Ok(Self { fat, items })
     }
 
     fn write(
@@ -181,33 +141,32 @@ impl Volume {
             reason: format!("there is none with sectors of {sector_bytes} bytes"),
         })?;
         let first_sector = partition.start_byte / u64::from(sector_bytes);
-        let options = |(kind, cluster): (FatTypeSelection, u8)| {
-            FatFormatOptions::new(partition.size_byte)
-                .volume_label(&self.label)
-                .volume_id(self.serial)
-                .sector_size(sector)
-                .sectors_per_cluster(cluster)
-                .fat_type(kind)
-                .hidden_sectors(u32::try_from(first_sector).unwrap_or_default())
-        };
-        let fits =
-            |shape: &(FatTypeSelection, u8)| FatVolumeFormatter::calculate_params(&options(*shape)).is_ok();
-        let shape = SHAPES.iter().copied().find(fits).ok_or_else(|| Error::Fat {
-            reason: format!(
-                "{} bytes are no room for one with sectors of {sector_bytes} bytes",
-                partition.size_byte
-            ),
-        })?;
-        let options = options(shape);
+        let labels = self.fat.labels()?;
+        let mut options = shape(partition.size_byte, sector, FOR_FIRMWARE)
+            .ok_or_else(|| Error::Fat {
+                reason: format!(
+                    "{} bytes are no room for one with sectors of {sector_bytes} bytes",
+                    partition.size_byte
+                ),
+            })?
+            .volume_id(self.fat.volume_id())
+            .hidden_sectors(u32::try_from(first_sector).unwrap_or_default());
+        if labels.record.is_some() {
+            // Makes the entry; what it says comes at the end.
+            options = options.volume_label("LABEL");
+        }
+        let places = label_places(&FatVolumeFormatter::calculate_params(&options).map_err(fail)?);
         let place = Place { store, start: partition.start_byte, size: partition.size_byte, at: Cell::new(0) };
         let volume = FatVolumeFormatter::format(place, options).map_err(fail)?;
-        for node in &self.nodes {
-            copy(&volume, node).map_err(|error| Error::Fat {
-                reason: format!("copying `{}` into it: {error}", node.path.join("/")),
-            })?;
+        for Item { path, entry } in &self.items {
+            let mut pieces = self.fat.pieces(entry);
+            let data: Option<&mut dyn Iterator<Item = _>> = match entry.is_directory {
+                true => None,
+                false => Some(&mut pieces),
+            };
+            put(&volume, path, Some(&entry.stamp), data)?;
         }
-        volume.into_inner();
-        Ok(())
+        relabel(&mut volume.into_inner(), &places, &labels).map_err(Error::io("labelling it"))
     }
 }
 
@@ -265,13 +224,14 @@ impl<S: Store + ?Sized> Seek for Place<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fat::Stamp;
     use crate::source::tests::Memory;
     use crate::table::PartitionType;
 
     const START: usize = 8 * 4096;
 
     /// A disk with one partition of so many bytes, and a FAT volume with sectors of 512 bytes in it.
-    fn disk(bytes: usize, nodes: &[Node]) -> (Memory, Partition) {
+    fn disk(bytes: usize, files: &[File]) -> (Memory, Partition) {
         let memory = Memory::new(vec![0xa5; START + bytes]);
         let partition = Partition {
             number: 15,
@@ -283,41 +243,73 @@ mod tests {
             bootable: false,
         };
         let place = Place { store: &memory, start: START as u64, size: bytes as u64, at: Cell::new(0) };
-        let shapes = [1, 2, 4, 8].map(|cluster| {
-            [FatTypeSelection::Fat32, FatTypeSelection::Fat16, FatTypeSelection::Fat12]
-                .map(|kind| (kind, cluster))
-        });
-        let options = |(kind, cluster)| {
-            FatFormatOptions::new(bytes as u64)
-                .volume_label("EFI")
-                .volume_id(0x1234_abcd)
-                .fat_type(kind)
-                .sectors_per_cluster(cluster)
-        };
-        let fits =
-            |shape: &(FatTypeSelection, u8)| FatVolumeFormatter::calculate_params(&options(*shape)).is_ok();
-        let options = options(shapes.into_iter().flatten().find(fits).unwrap());
+        let options = shape(bytes as u64, SectorSize::S512, FOR_FIRMWARE).unwrap();
+        let options = options.volume_label("EFI").volume_id(0x1234_abcd);
         let volume = FatVolumeFormatter::format(place, options).unwrap();
-        for node in nodes {
-            copy(&volume, node).unwrap();
+        for File { path, data, stamp } in files {
+            let mut pieces = data.iter().map(|length| Ok(vec![7u8; *length]));
+            let data: Option<&mut dyn Iterator<Item = _>> = data.is_some().then_some(&mut pieces as _);
+            put(&volume, path, Some(stamp), data).unwrap();
         }
         volume.into_inner();
         (memory, partition)
     }
 
-    fn file(path: &[&str], length: usize) -> Node {
-        Node { path: path.iter().map(ToString::to_string).collect(), data: Some(vec![7; length]) }
+    /// A file of so many bytes, or a directory.
+    #[derive(Clone, Debug, PartialEq)]
+    struct File {
+        path: Vec<String>,
+        data: Option<usize>,
+        stamp: Stamp,
+    }
+
+    fn file(path: &[&str], data: impl Into<Option<usize>>, stamp: Stamp) -> File {
+        File { path: path.iter().map(ToString::to_string).collect(), data: data.into(), stamp }
+    }
+
+    const FILE: Stamp = Stamp {
+        attributes: 0x20,
+        created: (0x5a21, 0x6c2b, 117),
+        accessed: 0x5a22,
+        modified: (0x4c33, 0x1234),
+    };
+    /// Hidden, read-only, a system's, and without some of the times.
+    const ODD: Stamp =
+        Stamp { attributes: 0x07, created: (0, 0, 0), accessed: 0, modified: (0x0021, 0xbf7d) };
+    const FOLDER: Stamp = Stamp {
+        attributes: 0x10,
+        created: (0x4a41, 0x0001, 3),
+        accessed: 0x4b61,
+        modified: (0x4a42, 0x7f7d),
+    };
+
+    fn refit_here(memory: &Memory, partition: &Partition) -> Result<Vec<u32>, String> {
+        let image = memory.bytes_now().clone();
+        refit(&image, memory, std::slice::from_ref(partition), 4096)
     }
 
     #[test]
     fn a_volume_of_any_size_has_the_same_files_label_and_number_in_larger_sectors() {
-        let directory = Node { path: vec!["EFI".into()], data: None };
-        let nodes =
-            [directory, file(&["EFI", "a long name of a loader.efi"], 300_000), file(&["grub.cfg"], 0)];
+        let files = [
+            file(&["EFI"], None, FOLDER),
+            file(&["EFI", "a long name of a loader.efi"], 300_000, FILE),
+            file(&["EFI", "below"], None, Stamp { attributes: 0x12, ..FOLDER }),
+            file(&["EFI", "below", "hidden.cfg"], 1, ODD),
+            file(&["grub.cfg"], 0, FILE),
+        ];
         for mib in [4, 16, 17, 33, 260, 300] {
-            let (memory, partition) = disk(mib << 20, &nodes);
-            assert_eq!(refit(&memory, std::slice::from_ref(&partition), 512), Ok(vec![]), "nothing to do");
-            assert_eq!(refit(&memory, std::slice::from_ref(&partition), 4096), Ok(vec![15]), "{mib} MiB");
+            let (memory, partition) = disk(mib << 20, &files);
+            let image = memory.bytes_now().clone();
+            assert_eq!(
+                refit(&image, &memory, std::slice::from_ref(&partition), 512),
+                Ok(vec![]),
+                "nothing to do"
+            );
+            assert_eq!(
+                refit(&image, &memory, std::slice::from_ref(&partition), 4096),
+                Ok(vec![15]),
+                "{mib} MiB"
+            );
             let region = Region::new(&memory, partition.start_byte, partition.size_byte);
             assert_eq!(unit(&region).unwrap().bytes, 4096);
             // Without a fixed root directory it is FAT32, which needs as many clusters; here each is a sector.
@@ -325,22 +317,96 @@ mod tests {
             let sectors = u32::from_le_bytes(boot[32..36].try_into().unwrap());
             assert_eq!(boot[17..19] == [0, 0], mib >= 260, "{mib} MiB");
             assert!(boot[17..19] != [0, 0] || (sectors > 65_525 && boot[13] == 1), "{mib} MiB: {sectors}");
-            let volume = Volume::read(&region).unwrap();
-            assert_eq!((volume.label.as_str(), volume.serial), ("EFI", 0x1234_abcd));
-            let mut found = volume.nodes;
+            let volume = Volume::read(&region, &mut Room::new()).unwrap();
+            let before = Region::new(&image, partition.start_byte, partition.size_byte);
+            let before = Volume::read(&before, &mut Room::new()).unwrap();
+            assert_eq!(volume.fat.labels().unwrap(), before.fat.labels().unwrap());
+            assert_eq!(volume.fat.volume_label().unwrap().as_deref(), Some("EFI"));
+            assert_eq!(volume.fat.serial(), "1234-ABCD");
+            let found = volume.items.iter().map(|Item { path, entry }| {
+                let data = (!entry.is_directory).then(|| volume.fat.file(entry, 1 << 20).unwrap());
+                assert!(data.iter().flatten().all(|byte| *byte == 7));
+                File { path: path.clone(), data: data.map(|data| data.len()), stamp: entry.stamp }
+            });
+            let mut found: Vec<_> = found.collect();
             found.sort_by(|a, b| a.path.cmp(&b.path));
-            assert!(found == nodes, "{mib} MiB");
+            assert_eq!(found, files, "{mib} MiB");
             assert!(memory.bytes_now()[..START].iter().all(|byte| *byte == 0xa5), "nothing beside it");
-            assert_eq!(refit(&memory, &[partition], 4096), Ok(vec![]), "and no second time");
+            assert_eq!(refit_here(&memory, &partition), Ok(vec![]), "and no second time");
+        }
+    }
+
+    #[test]
+    fn labels_stay_to_the_letter_where_they_are() {
+        let entry =
+            |memory: &Memory| memory.bytes_now().windows(11).position(|bytes| bytes == b"EFI        ");
+        for (boot, root) in [
+            (b"boot Label ", Some(b"root Label ")),
+            (b"NO NAME    ", Some(b"my disk    ")),
+            (b"alone      ", None),
+        ] {
+            let (memory, partition) = disk(4 << 20, &[file(&["a"], 1, FILE)]);
+            memory.write_at((START + 43) as u64, boot).unwrap();
+            let at = entry(&memory).unwrap() as u64;
+            memory.write_at(at, root.unwrap_or(b"\xe5          ")).unwrap();
+            memory.write_at(at + 22, &[1, 2, 3, 4]).unwrap();
+            let labels = |memory: &Memory| {
+                let region = Region::new(memory, partition.start_byte, partition.size_byte);
+                Fat::open(&region).unwrap().labels().unwrap()
+            };
+            let before = labels(&memory);
+            assert_eq!(
+                (&before.boot, before.record.map(|record| record[..11] == root.unwrap()[..])),
+                (boot, root.map(|_| true))
+            );
+            assert_eq!(refit_here(&memory, &partition), Ok(vec![15]));
+            assert_eq!(labels(&memory), before);
         }
     }
 
     #[test]
     fn more_files_than_may_be_held_are_refused_and_left_alone() {
-        let (memory, partition) = disk(64 << 20, &[file(&["a"], REFIT_LIMIT), file(&["b"], 1)]);
-        let before = memory.bytes_now().clone();
-        assert!(refit(&memory, &[partition], 4096).unwrap_err().contains("publish an image for such disks"));
-        assert!(*memory.bytes_now() == before);
+        let half = (REFIT_LIMIT / 2) as usize;
+        let (memory, first) = disk(64 << 20, &[file(&["a"], half, FILE), file(&["b"], half, FILE)]);
+        assert_eq!(refit_here(&memory, &first), Ok(vec![15]));
+        // The limit is for all volumes: a second one with a single byte is too much.
+        let (memory, first) = disk(64 << 20, &[file(&["a"], half, FILE), file(&["b"], half, FILE)]);
+        let (other, _) = disk(8 << 20, &[file(&["c"], 1, FILE)]);
+        let mut bytes = memory.into_inner();
+        let second =
+            Partition { number: 16, start_byte: bytes.len() as u64, size_byte: 8 << 20, ..first.clone() };
+        bytes.extend(&other.into_inner()[START..]);
+        let memory = Memory::new(bytes.clone());
+        let error = refit(&bytes, &memory, &[first, second], 4096).unwrap_err();
+        assert!(error.contains("publish an image for such disks"), "{error}");
+        assert!(memory.into_inner() == bytes);
+    }
+
+    #[test]
+    fn lists_of_files_that_would_fill_memory_are_refused() {
+        let long = "n".repeat(250);
+        let mut files = vec![];
+        let mut path: Vec<&str> = vec![];
+        for _ in 0..15 {
+            path.push(&long);
+            files.push(file(&path, None, FOLDER));
+        }
+        let leaves: Vec<String> = (0..60).map(|n| format!("{n}{}", &long[..200])).collect();
+        files.extend(leaves.iter().map(|leaf| file(&[&path[..], &[leaf]].concat(), 0, FILE)));
+        let (memory, partition) = disk(8 << 20, &files);
+        assert_eq!(refit_here(&memory, &partition), Ok(vec![15]));
+        // Directories that lead to the same list of files take as much memory as if each had its own.
+        let region = Region::new(&memory, partition.start_byte, partition.size_byte);
+        let fat = Fat::open(&region).unwrap();
+        let mut room = Room::new();
+        let error = (0..200).find_map(|_| tree(&fat, &mut room).err()).unwrap();
+        assert!(error.to_string().contains("too long"), "{error}");
+        let mut room = Room::new();
+        let (memory, partition) = disk(8 << 20, &[file(&["a"], 0, FILE), file(&["b"], 0, FILE)]);
+        let region = Region::new(&memory, partition.start_byte, partition.size_byte);
+        let fat = Fat::open(&region).unwrap();
+        let error = (0..5001).find_map(|_| tree(&fat, &mut room).err()).unwrap();
+        assert!(error.to_string().contains("too many"), "{error}");
     }
 
     #[test]
@@ -350,16 +416,16 @@ mod tests {
         put(0, &[0; 4096]);
         put(0, b"XFSB");
         put(102, &512u16.to_be_bytes());
-        let reason = refit(&memory, std::slice::from_ref(&partition), 4096).unwrap_err();
+        let reason = refit_here(&memory, &partition).unwrap_err();
         assert!(reason.contains("partition 15") && reason.contains("mkfs.xfs -s size=4096"), "{reason}");
         put(102, &4096u16.to_be_bytes());
-        assert_eq!(refit(&memory, std::slice::from_ref(&partition), 4096), Ok(vec![]));
+        assert_eq!(refit_here(&memory, &partition), Ok(vec![]));
         put(0, &[0; 4096]);
         put(1080, &[0x53, 0xef]);
         put(1024 + 24, &0u32.to_le_bytes());
-        let reason = refit(&memory, std::slice::from_ref(&partition), 4096).unwrap_err();
+        let reason = refit_here(&memory, &partition).unwrap_err();
         assert!(reason.contains("1024") && reason.contains("mkfs.ext4 -b 4096"), "{reason}");
         put(1024 + 24, &2u32.to_le_bytes());
-        assert_eq!(refit(&memory, &[partition], 4096), Ok(vec![]));
+        assert_eq!(refit_here(&memory, &partition), Ok(vec![]));
     }
 }
