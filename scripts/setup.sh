@@ -5,6 +5,7 @@
 #   setup.sh build    only what building needs
 #   setup.sh ironic   what building and the tests against a real Ironic need
 #   setup.sh bench    what building and `make bench` need
+#   setup.sh oracles  what building and `make test-oracles` need
 #
 # Says nothing and does nothing where all is there. Without root it goes through sudo.
 . "$(dirname "$0")/lib.sh"
@@ -37,11 +38,16 @@ bench=(
     "curl openssl qemu-block-extra isal:what Ferric is measured beside, and the machine's limits"
     "python3-venv parted psmisc:ironic-python-agent in a virtual environment, and programs that it calls"
 )
+oracles=(
+    "qemu-utils fdisk gdisk:other readers of images and partition tables"
+    "e2fsprogs xfsprogs btrfs-progs dosfstools ntfs-3g cryptsetup-bin lvm2 genisoimage squashfs-tools:makers of what blkid recognises"
+)
 wanted=("${build[@]}")
 case ${1:-} in
     "") wanted+=("${everything[@]}" "${ironic[@]}") ;;
     ironic) wanted+=("${ironic[@]}") ;;
     bench) wanted+=("${bench[@]}") ;;
+    oracles) wanted+=("${oracles[@]}") ;;
     build) ;;
     *) die "setup.sh knows no set named $1" ;;
 esac

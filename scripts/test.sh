@@ -17,14 +17,7 @@ run cargo test --no-fail-fast --workspace --exclude e2e
 tests/images/build-debian-image.sh >/dev/null || die "the disk image for the tests could not be built"
 run cargo test --no-fail-fast -p e2e -- --test-threads=1
 
-# cargo prints one summary a test binary. A test that left itself out says SKIPPED, and cargo counts it as passed. Python says
-# how many it ran, and how many of these failed.
-totals=$(awk '
-    /^test result: / { for (n = 1; n <= NF; n++) { if ($n == "passed;") passed += $(n - 1); if ($n == "failed;") failed += $(n - 1); if ($n == "ignored;") skipped += $(n - 1) } }
-    /^Ran [0-9]+ tests? in / { passed += $2 }
-    /^FAILED \(.*\)$/ { while (match($0, /(failures|errors)=[0-9]+/)) { split(substr($0, RSTART, RLENGTH), word, "="); failed += word[2]; passed -= word[2]; $0 = substr($0, RSTART + RLENGTH) } }
-    /SKIPPED: / { passed -= 1; skipped += 1 }
-    END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' "$log")
+totals=$(totals "$log")
 say "test: took $((SECONDS - start)) s; the whole output is in $log"
 case $totals in
     "0 passed"*) say "test: no test ran"; status=1 ;;

@@ -1,7 +1,6 @@
 //! The readers of qcow2.
 
-#[cfg(feature = "qcow2-rs")]
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -10,7 +9,6 @@ use imago::file::File;
 use imago::qcow2::Qcow2;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
 
-use crate::Opinion;
 use crate::tools::run;
 
 /// Ferric: the whole path of a deployment, onto a disk in memory.
@@ -28,63 +26,82 @@ pub fn qemu_img(image: &Path) -> Result<Vec<u8>> {
     Ok(disk)
 }
 
-/// imago, a library of one of QEMU's block layer maintainers. Its release knows neither zstd nor extended level-2 entries.
-pub fn imago(image: &Path) -> Result<Opinion> {
-    // Only the image itself: what it refers to is none of ours.
-    let storage = <File as imago::Storage>::open(imago::StorageOpenOptions::new().filename(image))?;
-    let opened = Qcow2::<File>::builder(storage).open(DenyImplicitOpenGate::default());
-    let qcow2 = match opened {
-        Ok(qcow2) => qcow2,
-        Err(error) => return Ok(Opinion::Unable(error.to_string())),
-    };
-    let access = FormatAccess::new(qcow2);
-    let mut disk = vec![0; usize::try_from(access.size())?];
-    match access.read(disk.as_mut_slice(), 0) {
-        Ok(()) => Ok(Opinion::Disk(disk)),
-        Err(error) if error.to_string().contains("Unsupported") => Ok(Opinion::Unable(error.to_string())),
-        Err(error) => Err(error).context("imago"),
+/// What an image asks of its reader. Whoever is not made for it is not asked; every other failure is one.
+struct Needs {
+    cluster_bytes: u64,
+    zstd: bool,
+    extended: bool,
+}
+
+impl Needs {
+    /// Source: QEMU, docs/interop/qcow2.txt: header, incompatible features, compression type.
+    fn of(image: &Path) -> Result<Self> {
+        let mut header = [0; 105];
+        std::fs::File::open(image)?.read_exact(&mut header)?;
+        let is_v3 = header[4..8] == [0, 0, 0, 3];
+        let features = if is_v3 { header[79] } else { 0 };
+        Ok(Self {
+            cluster_bytes: 1 << header[23],
+            zstd: features & 8 != 0 && header[104] == 1,
+            extended: features & 16 != 0,
+        })
     }
 }
 
-/// qcow2-rs, the library of a user-space block driver. It panics on what it does not know.
+/// imago, a library of one of QEMU's block layer maintainers. `None` for zstd and extended entries, which 0.2 does not know.
+pub fn imago(image: &Path) -> Result<Option<Vec<u8>>> {
+    let needs = Needs::of(image)?;
+    if needs.zstd || needs.extended {
+        return Ok(None);
+    }
+    // Only the image itself: what it refers to is none of ours.
+    let storage = <File as imago::Storage>::open(imago::StorageOpenOptions::new().filename(image))?;
+    let qcow2 =
+        Qcow2::<File>::builder(storage).open(DenyImplicitOpenGate::default()).context("imago, opening")?;
+    let access = FormatAccess::new(qcow2);
+    let mut disk = vec![0; usize::try_from(access.size())?];
+    access.read(disk.as_mut_slice(), 0).context("imago, reading")?;
+    Ok(Some(disk))
+}
+
+/// qcow2-rs, the library of a user-space block driver. `None` for what 0.1 does not know: zstd, extended entries, and clusters
+/// below 4 KiB, where it panics (its slices of a table, in `src/dev.rs`, are larger than the table).
 #[cfg(feature = "qcow2-rs")]
-pub fn qcow2_rs(image: &Path, size: u64) -> Result<Opinion> {
-    use anyhow::ensure;
+pub fn qcow2_rs(image: &Path, size: u64) -> Result<Option<Vec<u8>>> {
+    use anyhow::{anyhow, ensure};
     use qcow2_rs::dev::Qcow2DevParams;
     use qcow2_rs::helpers::Qcow2IoBuf;
     use qcow2_rs::utils::qcow2_setup_dev_tokio;
 
     /// What is read at a time.
     const READ: usize = 1 << 20;
-    let read = || -> Result<Vec<u8>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let params = Qcow2DevParams::new(9, None, None, true, false);
-            let device = qcow2_setup_dev_tokio(image, &params).await.map_err(|e| anyhow::anyhow!("{e}"))?;
-            let size = usize::try_from(size)?;
-            let mut disk = Vec::with_capacity(size);
-            while disk.len() < size {
-                let want = READ.min(size - disk.len());
-                let mut part = Qcow2IoBuf::<u8>::new(want);
-                let offset = u64::try_from(disk.len())?;
-                let count = device.read_at(&mut part, offset).await.map_err(|e| anyhow::anyhow!("{e}"))?;
-                ensure!(count > 0, "nothing at {offset}");
-                disk.extend_from_slice(part.get(..count).context("a length beyond the buffer")?);
-            }
-            Ok(disk)
-        })
-    };
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(Ok(disk)) => Ok(Opinion::Disk(disk)),
-        Ok(Err(error)) => Ok(Opinion::Unable(format!("{error:#}"))),
-        Err(_) => Ok(Opinion::Unable("it panicked".into())),
+    let needs = Needs::of(image)?;
+    if needs.zstd || needs.extended || needs.cluster_bytes < 4096 {
+        return Ok(None);
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let params = Qcow2DevParams::new(9, None, None, true, false);
+        let opened = qcow2_setup_dev_tokio(image, &params).await;
+        let device = opened.map_err(|error| anyhow!("qcow2-rs, opening: {error}"))?;
+        let size = usize::try_from(size)?;
+        let mut disk = Vec::with_capacity(size);
+        while disk.len() < size {
+            let mut part = Qcow2IoBuf::<u8>::new(READ.min(size - disk.len()));
+            let offset = u64::try_from(disk.len())?;
+            let count = device.read_at(&mut part, offset).await;
+            let count = count.map_err(|error| anyhow!("qcow2-rs, reading at {offset}: {error}"))?;
+            ensure!(count > 0, "qcow2-rs: nothing at {offset}");
+            disk.extend_from_slice(part.get(..count).context("a length beyond the buffer")?);
+        }
+        Ok(Some(disk))
+    })
 }
 
 /// qcow2-rs was left out of the build.
 #[cfg(not(feature = "qcow2-rs"))]
-pub fn qcow2_rs(_image: &Path, _size: u64) -> Result<Opinion> {
-    Ok(Opinion::Unable("left out".into()))
+pub fn qcow2_rs(_image: &Path, _size: u64) -> Result<Option<Vec<u8>>> {
+    Ok(None)
 }
 
 /// A path as text.
