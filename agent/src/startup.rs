@@ -92,7 +92,8 @@ pub struct Agent {
     pub keep_trying: bool,
 }
 
-/// Runs the agent until `stop` becomes true, or a command ends its service: then this returns which one, after the reply.
+/// Runs the agent until `stop` becomes true, or a command ends its service: then this returns which one, after the reply. A
+/// command that still runs then is asked to stop at its next safe point.
 pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<Option<Ending>, Error> {
     let Agent { host, mut config, events, log, managers, deployment, leased_time_servers, keep_trying } =
         agent;
@@ -151,7 +152,7 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<Option<End
     let trigger = Trigger::default();
     let ramdisk = disk::Policy::detect(&host, None).in_ramdisk;
     let (ending, ended) = watch::channel(None);
-    let clock = keeper.clone();
+    let (clock, work) = (keeper.clone(), context.clone());
     let machine = Machine { context, registry, deployment, ramdisk, log, clock, ending };
     let extensions = Arc::new(Extensions::new(machine));
     if let Some(reply) = &found {
@@ -175,6 +176,8 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<Option<End
             ending = ended_by_command(ended) => Some(ending),
         };
         closing.send_replace(true);
+        // What still runs is cut off when the process ends: better at a safe point, and said in the log.
+        work.cancel();
         ending
     });
     let notice = match &door.callback_url {

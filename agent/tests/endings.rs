@@ -88,6 +88,26 @@ async fn a_lockdown_is_answered_and_ends_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_runs_when_the_agent_is_told_to_stop_is_cancelled() {
+    let conductor = Conductor::start().await;
+    let agent = RunningAgent::start(&conductor, true);
+    let caller = Caller::of(&conductor.heartbeat(1).await);
+    let image = json!({"id": "x", "urls": ["http://192.0.2.1/x"], "checksum": "ab"});
+    let step = json!({"interface": "deploy", "step": "write_image", "args": {"image_info": image}});
+    let params = json!({"step": step, "node": {"uuid": support::NODE}, "ports": []});
+    let begun = caller.command(false, "deploy.execute_deploy_step", params).await;
+    assert_eq!(begun["command_status"], "RUNNING");
+    let (deployment, _release) = (agent.deployment.clone(), agent.release.clone());
+    agent.finish().await;
+    let was_cancelled = async {
+        while deployment.asked.lock().unwrap().last().is_none_or(|asked| asked != "cancelled") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), was_cancelled).await.expect("the write goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_is_being_rescued_is_left_alone() {
     let conductor = Conductor::start().await;
     let agent = RunningAgent::start_in(&conductor, true, &[], |root| {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -123,7 +123,7 @@ async fn heartbeat(
     }
 }
 
-/// Remembers what it was asked; `write` waits until the test lets it go.
+/// Remembers what it was asked; `write` waits until the test lets it go, or it is cancelled.
 pub struct FakeDeployment {
     pub asked: Mutex<Vec<String>>,
     release: Mutex<mpsc::Receiver<Result<(), Error>>>,
@@ -148,8 +148,17 @@ impl Deployment for FakeDeployment {
     fn prepare_image(&self, cx: &Context, image: ImageInfo, drive: Option<Secret>) -> Result<String, Error> {
         let node = cx.node_field("/uuid").and_then(Value::as_str).unwrap_or("none").to_owned();
         self.asked.lock().unwrap().push(format!("write {} for {node} drive={}", image.id, drive.is_some()));
-        let patience = Duration::from_secs(20);
-        self.release.lock().unwrap().recv_timeout(patience).expect("the test forgot to release the write")?;
+        let patience = Instant::now() + Duration::from_secs(20);
+        loop {
+            match self.release.lock().unwrap().recv_timeout(Duration::from_millis(50)) {
+                Ok(released) => break released?,
+                Err(_) if cx.is_cancelled() => {
+                    self.asked.lock().unwrap().push("cancelled".into());
+                    return Err(Error::Failed { message: "cancelled".into() });
+                }
+                Err(_) => assert!(Instant::now() < patience, "the test forgot to release the write"),
+            }
+        }
         Ok(format!("image ({}) written to device /dev/fake root_uuid=0x1a2b3c4d", image.id))
     }
 
