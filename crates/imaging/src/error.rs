@@ -128,11 +128,15 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The image changed on the server more often than the write may start over.
-    #[error("fetching {url}: the image could not be resumed and the write started over {restarts} times")]
+    /// What came could not be continued, more often than the write may start over.
+    #[error(
+        "fetching {url}: the image could not be resumed and the write started over {restarts} times; at last: {reason}"
+    )]
     Unresumable {
         /// The URL, without credentials.
         url: String,
+        /// Why it could not be continued the last time.
+        reason: String,
         /// How often it started over.
         restarts: u32,
     },

@@ -97,10 +97,10 @@ fn run(
                 Err(Interrupt::Restart(_)) if restarts < transport.attempts => {
                     restarts += 1;
                     source.restart();
-                    tokio::time::sleep(transport.retry_interval).await;
+                    source.rest().await?;
                 }
-                Err(Interrupt::Restart(_)) => {
-                    return Err(Error::Unresumable { url: source.name(), restarts });
+                Err(Interrupt::Restart(reason)) => {
+                    return Err(Error::Unresumable { url: source.name(), reason, restarts });
                 }
             }
         }

@@ -108,13 +108,15 @@ impl Job<'_> {
                 Err(Interrupt::Restart(reason)) if restarted + 1 < self.transport.attempts => {
                     restarted += 1;
                     source.restart();
-                    let reason = format!("the transfer can not be resumed ({reason})");
+                    let reason = format!("{}: the transfer can not be resumed ({reason})", source.name());
                     match self.before_restart(reason, restarted) {
                         Ok(()) => continue,
                         Err(error) => error,
                     }
                 }
-                Err(Interrupt::Restart(_)) => Error::Unresumable { url: source.name(), restarts: restarted },
+                Err(Interrupt::Restart(reason)) => {
+                    Error::Unresumable { url: source.name(), reason, restarts: restarted }
+                }
             };
             return Err(if touched { error.unbootable() } else { error });
         }

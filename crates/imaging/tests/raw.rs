@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use events::{EventKind, Events, Phase};
-use imaging::{BlockSink, Cancel, ErrorKind, Format, MemorySink, Proxies, SmallFile};
+use imaging::{BlockSink, Cancel, ErrorKind, Format, MemorySink, Proxies, SmallFile, Transport};
 use proptest::prelude::*;
 use support::*;
 
@@ -212,6 +212,11 @@ fn a_server_that_never_finishes_ends_in_an_error_and_an_unbootable_disk() {
     let disk = MemorySink::new(5 * MIB, 0xa5);
     let error = write(&request(server.url(), &image, Format::Raw), &disk).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Download);
+    assert!(
+        error.report().contains("at last: the server sends the image from its start"),
+        "{}",
+        error.report()
+    );
     assert!(error.left_disk_unbootable());
     assert_unbootable(&disk);
     assert!(server.seen().len() <= 10, "{}", server.seen().len());
@@ -407,6 +412,31 @@ fn small_files_are_fetched_whole_or_refused_by_size() {
     assert!(fetch(&server, 199_999).is_err());
     let empty = Server::new(Vec::new());
     assert!(fetch(&empty, 10).unwrap().is_empty());
+}
+
+#[test]
+fn cancelling_ends_the_pause_before_a_small_file_is_fetched_anew() {
+    let server = Server::without_ranges(disk_image(200_000, 27)).faults([Fault::Cut(150_000)]);
+    let pause = Duration::from_secs(4);
+    let patient = Transport { retry_interval: pause, ..transport() };
+    let (cancel, url, proxies) = (Cancel::new(), server.url(), Proxies::default());
+    let canceller = std::thread::spawn({
+        let (cancel, server) = (cancel.clone(), server.clone());
+        move || {
+            // The answer to the second request is the file from its start: after another pause it is fetched anew.
+            while server.seen().len() < 2 {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            std::thread::sleep(Duration::from_millis(300));
+            cancel.cancel();
+            Instant::now()
+        }
+    });
+    let file = SmallFile { url: &url, authorization: None, proxies: &proxies, limit_bytes: 1 << 20 };
+    let error = imaging::fetch_small(&file, &patient, &cancel).unwrap_err();
+    let took = canceller.join().unwrap().elapsed();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(took < pause / 2, "{took:?}");
 }
 
 proptest! {

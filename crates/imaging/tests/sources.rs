@@ -22,6 +22,53 @@ fn a_source_that_holds_another_image_is_left_for_the_next() {
     assert_eq!((wrong.seen().len(), good.seen().len()), (1, 1));
 }
 
+/// What the events say of the failures that were followed by another try.
+fn retries(events: &Events) -> Vec<String> {
+    let reason = |kind| match kind {
+        EventKind::Retrying { reason, .. } => Some(reason),
+        _ => None,
+    };
+    events.after(0, 1000).events.into_iter().filter_map(|event| reason(event.kind)).collect()
+}
+
+#[test]
+fn a_source_of_another_length_is_told_with_both_lengths_and_sources() {
+    let image = disk_image(3 * MIB, 9);
+    for (length, words) in
+        [(3 * MIB + 512, "3146240 bytes, and had 3145728 bytes at "), (MIB, "nothing at byte 2500000")]
+    {
+        let dying = || Fault::Status(503);
+        let one = Server::new(image.clone()).faults([Fault::Cut(2_500_000), dying(), dying(), dying()]);
+        let other = Server::new(disk_image(length, 10));
+        let mut request = request(one.url(), &image, Format::Raw);
+        request.sources.push(other.url());
+        let disk = MemorySink::new(4 * MIB, 0xa5);
+        let events = Events::default();
+        let _ = write_with(&request, &disk, &events); // the second holds another image: whether it ends well is not asked
+        let told = retries(&events);
+        let told = told.iter().find(|reason| reason.contains("can not be resumed")).unwrap();
+        assert!(told.starts_with(&other.url()), "{told}");
+        assert!(told.contains(words), "{told}");
+        assert!(length == MIB || told.contains(&one.url()), "{told}");
+    }
+}
+
+#[test]
+fn an_image_that_was_replaced_on_its_server_is_told_as_that() {
+    let (old, new) = (disk_image(3 * MIB, 11), disk_image(3 * MIB, 12));
+    let replaced = [Fault::Cut(2_000_000), Fault::Replace(new.clone().into())];
+    let server = Server::new(old).faults(replaced);
+    let disk = MemorySink::new(4 * MIB, 0xa5);
+    let events = Events::default();
+    write_with(&request(server.url(), &new, Format::Raw), &disk, &events).unwrap();
+    assert_disk(&disk, &new, 0xa5);
+    let told = retries(&events);
+    assert!(
+        told.iter().any(|reason| reason.contains("(the image was replaced meanwhile: its ETag")),
+        "{told:?}"
+    );
+}
+
 #[test]
 fn wrong_images_everywhere_are_told_and_leave_the_disk_unbootable() {
     let image = disk_image(3 * MIB, 3);

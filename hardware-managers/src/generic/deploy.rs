@@ -33,7 +33,7 @@ pub(crate) fn run(
 ) -> Result<Deployed, Error> {
     let (digest, sources) = published(cx, image, settings)?;
     let signature = signature::expected(cx, settings, image)?;
-    let config_drive = config_drive.map(|drive| decode(&drive, settings)).transpose()?;
+    let config_drive = config_drive.map(|drive| decode(cx, &drive, settings)).transpose()?;
     let disk = match choice {
         Choice::Hints => root_disk::wait(cx, settings)?,
         Choice::Device(device) => root_disk::by_device(cx, settings, device)?,
@@ -109,8 +109,8 @@ pub(crate) fn protected(refusal: &disk::Refusal) -> Error {
     Error::ProtectedDevice { message: hwm::chain(refusal) }
 }
 
-/// A config drive as the bytes of a file system image.
-pub(crate) fn decode(drive: &ConfigDrive, settings: &Settings) -> Result<Vec<u8>, Error> {
+/// A config drive as the bytes of a file system image. A cancelled context ends its fetch within a second.
+pub(crate) fn decode(cx: &Context, drive: &ConfigDrive, settings: &Settings) -> Result<Vec<u8>, Error> {
     let fail = |error: disk::Error| Error::Deployment { message: hwm::chain(&error) };
     match drive {
         ConfigDrive::Bytes(bytes) => disk::config_drive::decode(bytes).map_err(fail),
@@ -127,9 +127,9 @@ pub(crate) fn decode(drive: &ConfigDrive, settings: &Settings) -> Result<Vec<u8>
                 proxies: &proxies,
                 limit_bytes: CONFIG_DRIVE_LIMIT,
             };
-            let bytes =
-                imaging::fetch_small(&file, &settings.transport, &Cancel::new()).map_err(|error| {
-                    Error::Deployment { message: format!("config drive: {}", error.report()) }
+            let bytes = imaging::fetch_small(&file, &settings.transport, &Cancel::from(cx.cancel_flag()))
+                .map_err(|error| Error::Deployment {
+                    message: format!("config drive: {}", error.report()),
                 })?;
             disk::config_drive::decode(&bytes).map_err(fail)
         }
@@ -285,6 +285,29 @@ pub(crate) fn sync(cx: &Context, settings: &Settings) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fetch_of_a_config_drive_ends_when_it_is_cancelled() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/drive", listener.local_addr().unwrap());
+        let cx = Context::new(sys::fake::host("/nonexistent"), events::Events::default());
+        let canceller = cx.clone();
+        // Takes the connection, and says nothing; the connection must not be closed before the fetch ended.
+        let server = std::thread::spawn(move || {
+            let connection = listener.accept().unwrap();
+            canceller.cancel();
+            (connection, Instant::now())
+        });
+        let drive = ConfigDrive::Text(wire::Secret::new(url));
+        let error = decode(&cx, &drive, &Settings::default()).unwrap_err();
+        let (_connection, cancelled) = server.join().unwrap();
+        assert!(cancelled.elapsed() < Duration::from_secs(3), "{:?}", cancelled.elapsed());
+        assert!(matches!(error, Error::Deployment { .. }), "{error:?}");
+        assert!(
+            error.to_string().contains("config drive: ") && error.to_string().contains("cancelled"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn a_missing_table_asks_about_the_kind_of_image_once() {

@@ -34,6 +34,29 @@ pub(crate) struct Identity {
     pub(crate) validator: Option<HeaderValue>,
 }
 
+impl Identity {
+    /// Why an answer of this identity can not continue what an earlier one began; `None` where it can. `elsewhere` is the
+    /// earlier one's source where it was another: then validators say nothing, for each server makes its own.
+    pub(crate) fn departs_from(&self, before: &Self, elsewhere: Option<&str>) -> Option<String> {
+        let there = elsewhere.map_or("before".to_owned(), |source| format!("at {source}"));
+        if self.total != before.total {
+            let size =
+                |total: Option<u64>| total.map_or("an unknown size".to_owned(), |n| format!("{n} bytes"));
+            return Some(format!(
+                "the image has {}, and had {} {there}",
+                size(self.total),
+                size(before.total)
+            ));
+        }
+        if self.encoding != before.encoding {
+            return Some(format!("the image comes in another content encoding than {there}"));
+        }
+        let is_told_apart = elsewhere.is_none() && before.validator.is_some();
+        (is_told_apart && self.validator != before.validator)
+            .then(|| "the image was replaced meanwhile: its ETag or time is another one".to_owned())
+    }
+}
+
 /// A successful answer whose body is still to come.
 pub(crate) struct Answer {
     pub(crate) response: Response,
@@ -69,15 +92,15 @@ pub(crate) async fn get(
         let error = Error::Fetch { url: shown(url), offset: first, source: error.without_url() };
         if will_not_change { Attempt::GiveUp(error) } else { Attempt::Retry(error) }
     })?;
-    judge(response, url, wanted, first, last)
+    judge(response, url, wanted, (first, last), known)
 }
 
 fn judge(
     response: Response,
     url: &Url,
     wanted: Wanted,
-    first: u64,
-    last: Option<u64>,
+    (first, last): (u64, Option<u64>),
+    known: Option<&Identity>,
 ) -> Result<Answer, Attempt> {
     let status = response.status();
     let headers = response.headers();
@@ -118,12 +141,18 @@ fn judge(
         }
         // The whole image instead of a part: it changed (If-Range), or the server knows no ranges.
         (Wanted::From(_) | Wanted::Part(..), StatusCode::OK) => {
-            Err(Attempt::Restart("the server sends the image from its start".to_owned()))
+            let new = Identity { total: response.content_length(), encoding, validator: validator(headers) };
+            let change = known.and_then(|known| new.departs_from(known, None));
+            Err(Attempt::Restart(
+                change.unwrap_or_else(|| "the server sends the image from its start".to_owned()),
+            ))
         }
-        (
-            Wanted::From(_) | Wanted::Part(..),
-            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PRECONDITION_FAILED,
-        ) => Err(Attempt::Restart(format!("the server answered {status}"))),
+        (Wanted::From(_) | Wanted::Part(..), StatusCode::RANGE_NOT_SATISFIABLE) => {
+            Err(Attempt::Restart(format!("the server says that it has nothing at byte {first}")))
+        }
+        (Wanted::From(_) | Wanted::Part(..), StatusCode::PRECONDITION_FAILED) => {
+            Err(Attempt::Restart(format!("the server answered {status}")))
+        }
         _ => {
             let error = Error::Status { url: shown(url), status: status.as_u16() };
             Err(if is_fatal_status(status.as_u16()) { Attempt::GiveUp(error) } else { Attempt::Retry(error) })

@@ -31,6 +31,11 @@ impl Locations {
         self.all.get(self.current).map(|(location, _)| location)
     }
 
+    /// A location without credentials; empty where there is none of that index.
+    pub(super) fn name(&self, index: usize) -> String {
+        self.all.get(index).map_or(String::new(), |(location, _)| location.name())
+    }
+
     /// Tells locations apart.
     pub(super) fn index(&self) -> usize {
         self.current

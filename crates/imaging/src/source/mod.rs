@@ -137,7 +137,7 @@ impl<'a> Source<'a> {
 
     /// The source in use, without credentials.
     pub(crate) fn name(&self) -> String {
-        self.locations.current().map_or(String::new(), Location::name)
+        self.locations.name(self.locations.index())
     }
 
     /// How many sources there are.
@@ -386,13 +386,9 @@ impl<'a> Source<'a> {
             match self.connect().await {
                 Ok((body, identity)) => {
                     if let Some((known, at)) = &self.identity {
-                        let differs = known.total != identity.total
-                            || known.encoding != identity.encoding
-                            || (*at == self.locations.index()
-                                && known.validator.is_some()
-                                && known.validator != identity.validator);
-                        if differs {
-                            return Err(Interrupt::Restart("the image changed on the server".to_owned()));
+                        let elsewhere = (*at != self.locations.index()).then(|| self.locations.name(*at));
+                        if let Some(change) = identity.departs_from(known, elsewhere.as_deref()) {
+                            return Err(Interrupt::Restart(change));
                         }
                         if self.position > 0 {
                             self.resumed += 1;
@@ -528,9 +524,17 @@ impl<'a> Source<'a> {
             delay_seconds: delay.as_secs_f64(),
             resume_at: self.position,
         });
+        Ok(self.rest().await?)
+    }
+
+    /// The pause before another try.
+    ///
+    /// # Errors
+    /// Somebody wants it to stop, or the time is over.
+    pub(crate) async fn rest(&self) -> Result<(), Error> {
         tokio::select! {
-            () = sleep(delay) => Ok(()),
-            () = self.stop() => Err(self.stopped().into()),
+            () = sleep(self.transport.retry_interval) => Ok(()),
+            () = self.stop() => Err(self.stopped()),
         }
     }
 
