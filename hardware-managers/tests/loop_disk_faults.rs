@@ -16,7 +16,7 @@ use hardware_managers::{Deployment, Settings, Signatures};
 use hwm::{Context, Error};
 use imaging::{Transport, TrustedKeys};
 use serde_json::{Value, json};
-use support::{DISK_BYTES, Loop, MIB, image, serve, sha256, tool};
+use support::{DISK_BYTES, Loop, MIB, image, registry, serve, sha256, tool};
 use sys::Host;
 
 const KEY: &str = include_str!("../../crates/imaging/tests/signatures/key.pub");
@@ -168,9 +168,13 @@ fn loop_unsigned_image_of_either_kind_is_refused_where_signatures_are_required()
         .unwrap()
         .clone(),
     );
-    for info in [whole, partition] {
+    let reference = format!("oci://{}:v1", registry(&image));
+    let in_registry = json!({"id": "test.raw", "urls": [reference], "disk_format": "raw"});
+    for (info, what_to_give) in
+        [(whole, "test.raw.minisig"), (partition, "test.raw.minisig"), (in_registry, "signature_url")]
+    {
         let error = machine.deploy(info).unwrap_err().to_string();
-        assert!(error.contains("must be signed") && error.contains("test.raw.minisig"), "{error}");
+        assert!(error.contains("must be signed") && error.contains(what_to_give), "{error}");
         assert!(disk.is_untouched());
     }
 }

@@ -132,7 +132,9 @@ fn fetch(cx: &Context, settings: &Settings, image: &Image) -> Result<(String, St
     let url = image.signature.url.clone().or_else(|| image.sources.iter().find_map(|url| beside(url)));
     let url = url.ok_or_else(|| Error::ImageDownload {
         message: format!(
-            "image {label} must be signed, and there is no place beside it for a signature: give signature or signature_url"
+            "image {label} must be signed, and an image of a registry has no file beside it: give what `minisign -S` wrote of the \
+             published file, as text (signature) or by its URL (signature_url), in image_info, or as image_signature or \
+             image_signature_url in the node's instance_info (write --signature by hand); nothing was written"
         ),
     })?;
     // Credentials for the image go nowhere else.

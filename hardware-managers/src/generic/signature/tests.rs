@@ -131,8 +131,32 @@ fn a_signature_is_found_beside_its_image_or_where_it_is_said_to_be() {
     assert!(bench.expected(&plain).unwrap().is_some());
     let signature = ImageSignature { url: Some(url("elsewhere")), ..ImageSignature::default() };
     bench.refuses(&image(&url("disk.raw"), signature), "not trusted here");
-    bench.refuses(&image("oci://registry/disk:1", ImageSignature::default()), "signature_url");
     bench.refuses(&image(&url("unsigned.raw"), ImageSignature::default()), "unsigned.raw.minisig");
+}
+
+#[test]
+fn a_signature_of_an_image_in_a_registry_has_to_be_given() {
+    const REFERENCE: &str = "oci://registry.invalid/disk:1";
+    let bench = Bench::new(&[KEY], false, &[]);
+    // Nobody is asked: the name has no address.
+    let error = bench.expected(&image(REFERENCE, ImageSignature::default())).unwrap_err();
+    for word in
+        ["disk.raw must be signed", "registry", "image_info", "image_signature_url", "write --signature"]
+    {
+        assert!(error.contains(word), "no {word} in: {error}");
+    }
+    let file = bench.root.path().join("disk.raw.minisig");
+    std::fs::write(&file, SIGNATURE).unwrap();
+    let by_url =
+        ImageSignature { url: Some(format!("file://{}", file.display())), ..ImageSignature::default() };
+    let inline = ImageSignature { text: Some(SIGNATURE.into()), ..ImageSignature::default() };
+    for given in [by_url, inline] {
+        assert!(bench.expected(&image(REFERENCE, given)).unwrap().is_some());
+    }
+    // Another source of the same image has a place beside it.
+    let mut both = image(REFERENCE, ImageSignature::default());
+    both.sources.push(format!("file://{}", file.with_extension("").display()));
+    assert!(bench.expected(&both).unwrap().is_some());
 }
 
 #[test]
