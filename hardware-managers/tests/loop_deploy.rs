@@ -106,19 +106,31 @@ fn loop_step_writes_the_image_and_the_config_drive_and_remembers_the_disk() {
 }
 
 #[test]
-fn loop_the_same_image_again_is_written_again() {
+fn loop_the_same_image_again_is_written_looked_at_and_given_its_config_drive_again() {
     let Some(disk) = Loop::new() else { return };
     let image = image();
     let url = serve(vec![("test.raw", image.clone())]);
     let machine = machine(disk.name(), disk.name());
-    for _ in 0..2 {
-        machine.write_image(info(&url, &sha256(&image)), Value::Null).unwrap();
-        assert_eq!(disk.read(0, image.len()), image);
+    for drive in [config_drive(), [config_drive(), vec![0x77; 4096]].concat()] {
+        let argument = json!(conductor_form(&drive));
+        machine.write_image(info(&url, &sha256(&image)), argument).unwrap();
+        assert_eq!(disk.read(512, image.len() - 512), image[512..]);
+        assert_eq!(drive_on(&disk)[..drive.len()], drive, "the config drive is that of this time");
         // Somebody else's bytes, in the middle.
         let mut device = std::fs::File::options().write(true).open(&disk.path).unwrap();
         device.seek(SeekFrom::Start(4 * MIB as u64)).unwrap();
         device.write_all(&[0x5a; 4096]).unwrap();
         device.sync_all().unwrap();
+    }
+    // By the same name and URL, and not what it was: it is looked at as the first was.
+    let mut without_table = image.clone();
+    without_table[510..512].fill(0);
+    let url = serve(vec![("test.raw", without_table.clone())]);
+    for _ in 0..2 {
+        let error =
+            machine.write_image(info(&url, &sha256(&without_table)), json!(conductor_form(&config_drive())));
+        assert!(matches!(error, Err(Error::InvalidImage { .. })), "{error:?}");
+        assert!(!find(&drive_on(&disk)[..MIB], b"config-2"), "no config drive without a table");
     }
 }
 
@@ -295,10 +307,18 @@ fn loop_gpt_of_a_smaller_image_is_fitted_to_the_disk_before_the_config_drive_is_
     let image = std::fs::read(&file).unwrap();
     let url = serve(vec![("test.raw", image.clone())]);
     let machine = machine(disk.name(), disk.name());
-    machine.write_image(info(&url, &sha256(&image)), json!(conductor_form(&config_drive()))).unwrap();
+    let result =
+        machine.write_image(info(&url, &sha256(&image)), json!(conductor_form(&config_drive()))).unwrap();
+    assert!(result["result"].as_str().unwrap().ends_with("root_uuid=0x00000000"), "{result}");
 
     let report = support::tool("/usr/sbin/sgdisk", &["--verify", "--print", disk.name()]);
     assert!(report.contains("No problems found"), "{report}");
+    let before = support::tool("/usr/sbin/sgdisk", &["--print", file.to_str().unwrap()]);
+    let guid = before.lines().find(|line| line.starts_with("Disk identifier")).unwrap();
+    assert!(report.lines().any(|line| line == guid), "another disk: {report}");
+    let named =
+        report.lines().any(|line| line.trim_start().starts_with("5 ") && line.trim_end().ends_with(" root"));
+    assert!(named, "{report}");
     let partitions: Vec<_> = report.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let numbers: Vec<_> = partitions.iter().filter(|word| ["1", "2", "5"].contains(word)).collect();
     assert_eq!(numbers, [&"1", &"2", &"5"], "the image keeps its numbers: {report}");

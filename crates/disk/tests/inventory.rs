@@ -128,15 +128,34 @@ fn scsi_disks_are_named_by_what_they_hang_on() {
 fn only_disks_are_listed_and_loops_only_by_name() {
     let tree = Tree::new();
     let plain = "virtual";
-    for name in
-        ["ram0", "zram0", "fd0", "sdc", "sdd", "loop0", "loop1", "md0", "md1", "dm-0", "dm-1", "nvme0c0n1"]
-    {
+    for name in [
+        "ram0",
+        "zram0",
+        "fd0",
+        "sdc",
+        "sdd",
+        "loop0",
+        "loop1",
+        "md0",
+        "md1",
+        "md2",
+        "md3",
+        "dm-0",
+        "dm-1",
+        "dm-2",
+        "nvme0c0n1",
+    ] {
         let files: &[(&str, &str)] = match name {
             "sdc" => &[("size", "0")],
-            "md0" => &[("md/level", "raid1")],
+            // With a partition, as `lsblk` would show it with type `md`.
+            "md0" => &[("md/level", "raid1"), ("md0p1/partition", "1"), ("md0p1/size", "2048")],
             "md1" => &[("md/level", "container")],
+            "md2" => &[("md/level", "linear")],
+            // Not started: the kernel knows no level.
+            "md3" => &[],
             "dm-0" => &[("dm/uuid", "mpath-3600"), ("slaves/sde/x", "")],
             "dm-1" => &[("dm/uuid", "LVM-abc")],
+            "dm-2" => &[("dm/uuid", "CRYPT-LUKS2-abc")],
             "nvme0c0n1" => &[("hidden", "1")],
             _ => &[],
         };

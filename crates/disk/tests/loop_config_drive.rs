@@ -7,8 +7,10 @@ use std::os::unix::fs::FileExt;
 
 use disk::config_drive::{self, Rebuild, place};
 use disk::table::Table;
+use disk::{Policy, Target, list};
 
 mod support;
+mod tree;
 
 use support::{LOSETUP, Loop, MIB, SGDISK, able, gpt_image_on_larger_disk, is_clean, run, try_run};
 
@@ -183,6 +185,34 @@ fn loop_config_drive_becomes_a_primary_partition_of_an_mbr() {
     let blank = Loop::new(8, 512);
     let error = place(&blank.claim().unwrap(), &image, Rebuild::WhenNeeded).unwrap_err().to_string();
     assert!(error.contains("no partition table"), "{error}");
+}
+
+/// The kernel's name for the disk, and that it shows no partitions of it, are a fixture; the node leads to a loop device.
+#[test]
+fn loop_an_mbr_behind_device_mapper_takes_a_drive_without_any_partition_node() {
+    const MKNOD: &str = "/usr/bin/mknod";
+    if !able(&[LOSETUP, SFDISK, MKNOD]) {
+        return;
+    }
+    let device = Loop::new(256, 512);
+    mbr(&device, "start=2048, size=16M, type=83\n");
+    let minor = device.node.trim_start_matches("/dev/loop");
+    let tree = tree::Tree::new();
+    let (number, sectors) = (format!("7:{minor}"), (256 * MIB / 512).to_string());
+    let files = [("dm/uuid", "mpath-3600"), ("dev", number.as_str()), ("size", sectors.as_str())];
+    tree.block("virtual", "dm-0", &files);
+    run(&[MKNOD, tree.path("dev/dm-0").to_str().unwrap(), "b", "7", minor]);
+    let disk = list(&tree.host(), None).unwrap().remove(0);
+    assert_eq!(disk.name, "/dev/dm-0");
+    let target = Target::claim(&tree.host(), &disk, &Policy { allow: None, in_ramdisk: true }).unwrap();
+
+    let image = image_of(1);
+    let placed = place(&target, &image, Rebuild::WhenNeeded).unwrap();
+    assert_eq!((placed.partition.number, placed.partition.start_byte), (2, 192 * MIB));
+    assert_eq!(device.read(192 * MIB, image.len()), image);
+    assert!(place(&target, &image, Rebuild::WhenNeeded).unwrap().is_reused);
+    let check = run(&[SFDISK, "--verify", &device.node]);
+    assert!(check.contains("No errors"), "{check}");
 }
 
 #[test]

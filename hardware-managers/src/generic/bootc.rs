@@ -328,6 +328,35 @@ mod tests {
     }
 
     #[test]
+    fn an_installation_that_fails_says_what_it_lacked() {
+        struct Fails(&'static str);
+        impl Runner for Fails {
+            fn run(&self, command: &CommandLine) -> Result<Output, RunError> {
+                let (command, status) = (command.to_string(), "exit status: 127".into());
+                Err(RunError::Failed { command, status, stderr: self.0.into() })
+            }
+        }
+        let root = tempfile::tempdir().unwrap();
+        let install = Install {
+            reference: "quay.io/os",
+            device: "/dev/sda",
+            root_mib: 1000,
+            keys: None,
+            luks: false,
+            selinux: false,
+        };
+        let missing = "Error: executable file `bootc` not found in $PATH";
+        let error = run_install(&context(root.path(), Fails(missing)).host, &install).unwrap_err();
+        assert!(matches!(error, Error::ImageDownload { .. }), "{error:?}");
+        assert!(error.to_string().contains("the container has no bootc"), "{error}");
+        let error = run_install(&context(root.path(), Fails("no space left")).host, &install).unwrap_err();
+        assert!(matches!(error, Error::ImageWrite { .. }), "{error:?}");
+        for word in ["quay.io/os", "/dev/sda", "no space left"] {
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
     fn the_installation_is_told_everything_that_the_node_says() {
         let all = Install {
             reference: "quay.io/os",
