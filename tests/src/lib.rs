@@ -19,6 +19,7 @@ mod qmp;
 mod serial;
 mod vm;
 mod workspace;
+mod write;
 
 pub use bench::{Bench, Node, Shape, head_is_zero, same_content};
 pub use cgroup::MemoryLimit;
@@ -32,3 +33,4 @@ pub use qmp::Qmp;
 pub use serial::{Line, Serial};
 pub use vm::{Boot, Bus, Disk, Firmware, Nic, Vm, VmConfig};
 pub use workspace::{DebianImage, Scratch, debian_image, dist, root, skip_vm, skipped};
+pub use write::{WriteBench, words};

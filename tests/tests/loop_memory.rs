@@ -5,13 +5,14 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs::{self, File};
+use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use e2e::{FileServer, LoopDevice, MemoryLimit, Scratch, dist, noise_file, same_content, skipped};
+use e2e::{MemoryLimit, WriteBench, noise_file, same_content, skipped, words};
 
 const MIB: u64 = 1 << 20;
 const LIMIT: u64 = 48 * MIB;
@@ -38,30 +39,23 @@ const IMAGES: [(&str, &str); 12] = [
     ("image.bz2", "bzip2 -c $1 >$2"),
 ];
 
-struct Bench {
-    scratch: Scratch,
-    server: FileServer,
-    device: LoopDevice,
+struct Bench(WriteBench);
+
+impl Deref for Bench {
+    type Target = WriteBench;
+
+    fn deref(&self) -> &WriteBench {
+        &self.0
+    }
 }
 
 impl Bench {
     fn new(name: &str, disk: u64) -> Result<Option<Self>> {
-        if let Some(why) = LoopDevice::unavailable() {
-            skipped(why);
-            return Ok(None);
-        }
-        let scratch = Scratch::new(name)?;
-        fs::create_dir(scratch.join("images"))?;
-        let server = FileServer::start(scratch.join("images"))?;
-        let device = LoopDevice::create(&scratch.join("disk"), disk)?;
+        let Some(base) = WriteBench::blank(name, disk)? else { return Ok(None) };
         // So that what the device writes is not charged to the group as page cache. A file system that can not do that
         // only makes the test harder.
-        let _ = Command::new("/usr/sbin/losetup").arg("--direct-io=on").arg(device.path()).output();
-        Ok(Some(Self { scratch, server, device }))
-    }
-
-    fn image(&self, name: &str) -> PathBuf {
-        self.scratch.join("images").join(name)
+        let _ = Command::new("/usr/sbin/losetup").arg("--direct-io=on").arg(base.device.path()).output();
+        Ok(Some(Self(base)))
     }
 
     fn make(&self, name: &str, line: &str) -> Result<()> {
@@ -70,17 +64,13 @@ impl Bench {
             .args(["-c", &script, "sh"])
             .args([self.image("image.raw"), self.image(name)])
             .output()?;
-        ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "{name}: {}", words(&output));
         Ok(())
     }
 
     fn write(&self, name: &str, limit: &MemoryLimit) -> Result<Output> {
-        let sum = Command::new("/usr/bin/sha256sum").arg(self.image(name)).output()?;
-        let sum = String::from_utf8(sum.stdout)?;
-        let mut command = Command::new(dist("ferric-agent")?);
-        command.arg("write").args(["--url", &self.server.url(name)]);
-        command.args(["--sha256", sum.split(' ').next().unwrap_or_default(), "--progress", "none"]);
-        command.arg("--disks").arg(self.device.path()).arg(self.device.path());
+        let mut command = self.command(name, Some(self.device.path()))?;
+        command.args(["--progress", "none"]);
         Ok(limit.enter(&command).stdin(Stdio::null()).output()?)
     }
 
@@ -89,8 +79,7 @@ impl Bench {
         let limit = MemoryLimit::new(name, LIMIT).context("a group of memory can no longer be made")?;
         let output = self.write(name, &limit)?;
         let peak = limit.peak()?;
-        let words = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{name}: {} after {peak} bytes: {words}", output.status);
+        ensure!(output.status.success(), "{name}: {} after {peak} bytes: {}", output.status, words(&output));
         println!("{name}: at most {} KiB, page cache included", peak / 1024);
         ensure!(peak <= LIMIT, "{name}: {peak} bytes");
         Ok(peak)
@@ -135,7 +124,7 @@ fn loop_every_format_is_written_within_48_mib() -> Result<()> {
         same_content(bench.device.path(), &bench.image("image.raw")).with_context(|| name.to_owned())?;
         fs::remove_file(bench.image(name))?;
     }
-    bench.scratch.passed();
+    bench.0.passed();
     Ok(())
 }
 
@@ -176,7 +165,7 @@ fn loop_an_image_of_64_gib_is_written_within_48_mib() -> Result<()> {
             ensure!(after.iter().all(|byte| *byte == 0), "{name}: no zeroes after {at}");
         }
     }
-    bench.scratch.passed();
+    bench.0.passed();
     Ok(())
 }
 
@@ -190,6 +179,6 @@ fn loop_the_memory_limit_bites() -> Result<()> {
     let limit = MemoryLimit::new("small", 6 * MIB).context("a group of memory can no longer be made")?;
     let output = bench.write("image.raw", &limit)?;
     ensure!(output.status.signal() == Some(SIGKILL), "ended with {}, not killed", output.status);
-    bench.scratch.passed();
+    bench.0.passed();
     Ok(())
 }

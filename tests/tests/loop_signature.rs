@@ -3,34 +3,30 @@
 // Tests start the programs they test.
 #![allow(clippy::disallowed_methods)]
 
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Result, ensure};
-use e2e::{FileServer, LoopDevice, Scratch, dist, head_is_zero, noise_file, same_content, skipped};
+use e2e::{WriteBench, head_is_zero, noise_file, same_content, words};
 
 const MIB: u64 = 1 << 20;
 
-struct Bench {
-    scratch: Scratch,
-    server: FileServer,
-    device: LoopDevice,
+struct Bench(WriteBench);
+
+impl Deref for Bench {
+    type Target = WriteBench;
+
+    fn deref(&self) -> &WriteBench {
+        &self.0
+    }
 }
 
 impl Bench {
-    /// An image, two keys, and a loop device with old content; none, having said why, where there are no loop devices.
+    /// An image and two keys, and a device of 32 MiB.
     fn new(name: &str) -> Result<Option<Self>> {
-        if let Some(why) = LoopDevice::unavailable() {
-            skipped(why);
-            return Ok(None);
-        }
-        let scratch = Scratch::new(name)?;
-        std::fs::create_dir(scratch.join("images"))?;
-        noise_file(&scratch.join("images/image.raw"), 24 * MIB, 11)?;
-        noise_file(&scratch.join("disk"), 32 * MIB, 12)?;
-        let device = LoopDevice::attach(&scratch.join("disk"))?;
-        let server = FileServer::start(scratch.join("images"))?;
-        let bench = Self { scratch, server, device };
+        let Some(base) = WriteBench::used(name, 32 * MIB)? else { return Ok(None) };
+        noise_file(&base.image("image.raw"), 24 * MIB, 11)?;
+        let bench = Self(base);
         for name in ["key", "other"] {
             bench.minisign(&[
                 "-G",
@@ -62,17 +58,9 @@ impl Bench {
         self.minisign(&[&common[..], more].concat())
     }
 
-    fn image(&self) -> PathBuf {
-        self.scratch.join("images/image.raw")
-    }
-
     fn write(&self, more: &[&str]) -> Result<Output> {
-        let sum = Command::new("/usr/bin/sha256sum").arg(self.image()).output()?;
-        let sum = String::from_utf8(sum.stdout)?.split(' ').next().unwrap_or_default().to_owned();
-        let mut command = Command::new(dist("ferric-agent")?);
-        command.args(["write", "--url", &self.server.url("image.raw"), "--sha256", &sum]);
-        command.args(["--format", "raw", "--progress", "json", "--disks"]).arg(self.device.path());
-        Ok(command.args(more).arg(self.device.path()).stdin(Stdio::null()).output()?)
+        let mut command = self.command("image.raw", Some(self.device.path()))?;
+        Ok(command.args(["--format", "raw", "--progress", "json"]).args(more).output()?)
     }
 
     /// Fails unless the write was refused with this code and these words, before the disk was touched.
@@ -84,10 +72,6 @@ impl Bench {
         ensure!(std::fs::read(self.device.path())? == before, "{more:?}: the disk was changed");
         Ok(())
     }
-}
-
-fn words(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]
@@ -102,9 +86,9 @@ fn loop_image_that_minisign_signed_is_written_and_its_comment_shown() -> Result<
         ensure!(output.status.success(), "{more:?}: {}", words(&output));
         let events = String::from_utf8_lossy(&output.stdout);
         ensure!(events.contains("release 7 of the noise"), "no trusted comment: {events}");
-        same_content(bench.device.path(), &bench.image())?;
+        same_content(bench.device.path(), &bench.image("image.raw"))?;
     }
-    bench.scratch.passed();
+    bench.0.passed();
     Ok(())
 }
 
@@ -128,7 +112,7 @@ fn loop_signatures_that_do_not_count_are_refused_before_the_disk_is_touched() ->
     let text = std::fs::read_to_string(&changed)?.replace("release 7", "release 8");
     std::fs::write(&changed, text)?;
     bench.refused(&[&trusted[..], &["--signature", &changed]].concat(), 5, "trusted comment")?;
-    bench.scratch.passed();
+    bench.0.passed();
     Ok(())
 }
 
@@ -137,13 +121,13 @@ fn loop_image_that_was_changed_after_signing_leaves_no_head() -> Result<()> {
     let Some(bench) = Bench::new("signed-changed")? else { return Ok(()) };
     bench.sign("key", "images/image.raw.minisig", &[])?;
     // One bit, and a digest to match: whoever can change the image can publish a checksum.
-    let file = std::fs::File::options().read(true).write(true).open(bench.image())?;
+    let file = std::fs::File::options().read(true).write(true).open(bench.image("image.raw"))?;
     std::os::unix::fs::FileExt::write_all_at(&file, b"!", 20 * MIB + 3)?;
     let key = bench.path("key.pub");
     let output = bench.write(&["--image-key", &key])?;
     ensure!(output.status.code() == Some(5), "{:?}: {}", output.status, words(&output));
     ensure!(words(&output).contains("is not what the key"), "{}", words(&output));
     head_is_zero(bench.device.path())?;
-    bench.scratch.passed();
+    bench.0.passed();
     Ok(())
 }

@@ -3,88 +3,64 @@
 // Tests start the programs they test.
 #![allow(clippy::disallowed_methods)]
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::{
-    Fault, FileServer, LoopDevice, Scratch, dist, head_is_zero, noise_file, patient, same_content, skipped,
-    until,
-};
+use e2e::{Fault, LoopDevice, WriteBench, head_is_zero, noise_file, patient, same_content, until, words};
 
 const MIB: u64 = 1 << 20;
 const IMAGE: u64 = 48 * MIB;
 
 struct Bench {
-    scratch: Scratch,
+    base: WriteBench,
     raw: PathBuf,
-    server: FileServer,
-    device: LoopDevice,
+}
+
+impl Deref for Bench {
+    type Target = WriteBench;
+
+    fn deref(&self) -> &WriteBench {
+        &self.base
+    }
 }
 
 impl Bench {
-    /// An image of noise with holes and a loop device of 64 MiB; none, having said why, where there are no loop devices.
+    /// An image of noise with holes, and a device of 64 MiB.
     fn new(name: &str) -> Result<Option<Self>> {
-        if let Some(why) = LoopDevice::unavailable() {
-            skipped(why);
-            return Ok(None);
-        }
-        let scratch = Scratch::new(name)?;
-        std::fs::create_dir(scratch.join("images"))?;
-        let raw = scratch.join("images/image.raw");
+        let Some(base) = WriteBench::used(name, 64 * MIB)? else { return Ok(None) };
+        let raw = base.image("image.raw");
         noise_file(&raw, IMAGE, 7)?;
         // Holes, so that qcow2 has unallocated clusters: 8 MiB of zeros in the middle.
         let file = std::fs::File::options().write(true).open(&raw)?;
         std::os::unix::fs::FileExt::write_all_at(&file, &vec![0; 8 << 20], 16 * MIB)?;
-        let server = FileServer::start(scratch.join("images"))?;
-        // Old content, so that zeros have to be written and the head has something to lose.
-        noise_file(&scratch.join("disk"), 64 * MIB, 8)?;
-        let device = LoopDevice::attach(&scratch.join("disk"))?;
-        Ok(Some(Self { scratch, raw, server, device }))
+        Ok(Some(Self { base, raw }))
     }
 
     fn convert(&self, name: &str, options: &[&str]) -> Result<()> {
-        let target = self.scratch.join("images").join(name);
+        let target = self.image(name);
         let output = Command::new("qemu-img")
             .args(["convert", "-O", "qcow2"])
             .args(options)
             .arg(&self.raw)
             .arg(target)
             .output()?;
-        ensure!(output.status.success(), "qemu-img: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "qemu-img: {}", words(&output));
         Ok(())
     }
 
-    fn sha256(&self, name: &str) -> Result<String> {
-        let output =
-            Command::new("/usr/bin/sha256sum").arg(self.scratch.join("images").join(name)).output()?;
-        Ok(String::from_utf8(output.stdout)?.split(' ').next().unwrap_or_default().to_owned())
-    }
-
     fn command(&self, name: &str, allowed: Option<&Path>) -> Result<Command> {
-        let mut command = Command::new(dist("ferric-agent")?);
-        command.arg("write").args(["--url", &self.server.url(name), "--sha256", &self.sha256(name)?]);
-        command.args([
-            "--format",
-            if name.ends_with(".raw") { "raw" } else { "qcow2" },
-            "--progress",
-            "none",
-        ]);
-        if let Some(allowed) = allowed {
-            command.arg("--disks").arg(allowed);
-        }
-        command.arg(self.device.path()).stdin(Stdio::null());
+        let mut command = self.base.command(name, allowed)?;
+        let format = if name.ends_with(".raw") { "raw" } else { "qcow2" };
+        command.args(["--format", format, "--progress", "none"]);
         Ok(command)
     }
 
     fn write(&self, name: &str) -> Result<Output> {
         Ok(self.command(name, Some(self.device.path()))?.output()?)
     }
-}
-
-fn words(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]
@@ -100,7 +76,7 @@ fn loop_every_form_of_an_image_gives_the_same_disk() -> Result<()> {
         ensure!(output.status.success(), "{name}: {}", words(&output));
         same_content(bench.device.path(), &bench.raw).with_context(|| name.to_owned())?;
     }
-    bench.scratch.passed();
+    bench.base.passed();
     Ok(())
 }
 
@@ -113,7 +89,7 @@ fn loop_flipped_bit_leaves_no_head_and_names_the_digest() -> Result<()> {
     let expected = bench.sha256("image.raw")?;
     ensure!(words(&output).contains(&expected), "the error must name the digest: {}", words(&output));
     head_is_zero(bench.device.path())?;
-    bench.scratch.passed();
+    bench.base.passed();
     Ok(())
 }
 
@@ -122,7 +98,7 @@ fn loop_cut_connection_is_resumed_where_it_was() -> Result<()> {
     let Some(bench) = Bench::new("loop-cut")? else { return Ok(()) };
     bench.convert("zlib.qcow2", &["-c"])?;
     for name in ["image.raw", "zlib.qcow2"] {
-        let size = std::fs::metadata(bench.scratch.join("images").join(name))?.len();
+        let size = std::fs::metadata(bench.image(name))?.len();
         bench.server.fault(name, Fault::CutOnce(size * 9 / 10));
         let output = bench.write(name)?;
         ensure!(output.status.success(), "{name}: {}", words(&output));
@@ -130,7 +106,7 @@ fn loop_cut_connection_is_resumed_where_it_was() -> Result<()> {
         let traffic = bench.server.traffic(name);
         ensure!(traffic.sent < size * 11 / 10, "{name}: {traffic:?}");
     }
-    bench.scratch.passed();
+    bench.base.passed();
     Ok(())
 }
 
@@ -154,7 +130,7 @@ fn loop_disk_outside_the_allow_list_is_not_written() -> Result<()> {
         bench.server.traffic("image.raw").sent < MIB,
         "the image was fetched for a disk that is not allowed"
     );
-    bench.scratch.passed();
+    bench.base.passed();
     Ok(())
 }
 
@@ -164,7 +140,7 @@ fn loop_memory_stays_under_48_mib() -> Result<()> {
     bench.convert("zstd.qcow2", &["-c", "-o", "compression_type=zstd"])?;
     for name in ["image.raw", "zstd.qcow2"] {
         // Slow enough to be measured, stalled at the end so that the peak can be read.
-        let size = std::fs::metadata(bench.scratch.join("images").join(name))?.len();
+        let size = std::fs::metadata(bench.image(name))?.len();
         bench.server.fault(name, Fault::Stall(size - 1, Duration::from_secs(2)));
         let mut command = bench.command(name, Some(bench.device.path()))?;
         let mut child = command.stderr(Stdio::inherit()).spawn()?;
@@ -184,6 +160,6 @@ fn loop_memory_stays_under_48_mib() -> Result<()> {
         ensure!(peak_kib > 0, "memory was not measured");
         ensure!(peak_kib < 48 * 1024, "writing {name} took {peak_kib} KiB");
     }
-    bench.scratch.passed();
+    bench.base.passed();
     Ok(())
 }
