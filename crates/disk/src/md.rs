@@ -12,6 +12,9 @@ use crate::{Contents, Device, Error, Source};
 /// What [`Contents`] calls a member's superblock.
 const MEMBER: &str = "linux_raid_member";
 
+/// The name of the array that mirrors the EFI system partitions of a system inside an array.
+pub const ESP_VOLUME: &str = "esp";
+
 /// First word of every superblock.
 const MAGIC: [u8; 4] = 0xa92b_4efc_u32.to_le_bytes();
 /// Length of the name in a superblock of version 1.
@@ -160,6 +163,11 @@ pub(crate) fn running_on(host: &Host, disk: &str) -> Vec<String> {
 
 fn is_running(host: &Host, name: &str) -> bool {
     host.attribute(format!("/sys/block/{name}/md/level")).is_some_and(|level| level.starts_with("raid"))
+}
+
+/// Whether this is an array (`/dev/md0`).
+pub(crate) fn is_array(host: &Host, device: &str) -> bool {
+    host.path(format!("/sys/block/{}/md", kernel_name(device))).is_dir()
 }
 
 /// The whole disks that an array (`/dev/md0`) lies on, sorted.

@@ -1,6 +1,6 @@
 //! What speaks against a disk beyond its own description: it is part of an array, another path to a disk, or kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sys::Host;
 use wire::Disk;
@@ -43,28 +43,64 @@ impl Situation {
     }
 }
 
-/// The disks that a skip list keeps, each with the reason in words: those that satisfy its hints, through whichever path, and
-/// those that hold an array it names, or are it. Running or not: a ramdisk without `mdadm` starts no array, and what is to be
-/// kept must be kept there as well. Opens disks, for reading, only where the list names arrays.
+/// The disks that a skip list keeps, each with the reason in words: those that satisfy its hints, through whichever path; those
+/// that hold an array it names, or are it; and with them arrays that have a part on a disk of its hints, and the mirrored EFI system
+/// partition of what is kept. Running or not: a ramdisk without `mdadm` starts no array, and what is to be kept must be kept
+/// there as well. Opens disks, for reading, only where the list names arrays or an array runs on a disk that is kept.
 pub fn kept(host: &Host, disks: &[Disk], skip: &SkipList, paths: &[Paths]) -> BTreeMap<String, String> {
     let mut kept = BTreeMap::new();
+    let mut skipped = BTreeSet::new();
     for disk in disks {
         if let Some(hints) = skip.hints_for(disk) {
             kept.insert(disk.name.clone(), format!("is to be skipped ({hints})"));
+            skipped.insert(disk.name.clone());
         } else if let Some(volume) = kept_volume(host, disk, skip) {
             kept.insert(disk.name.clone(), format!("holds the array `{volume}`, which is to be skipped"));
         }
     }
     for paths in paths {
-        let Some(skipped) = paths.devices.iter().find(|device| kept.contains_key(*device)).cloned() else {
+        let Some(first) = paths.devices.iter().find(|device| kept.contains_key(*device)).cloned() else {
             continue;
         };
         for device in &paths.devices {
-            let reason = || format!("is another path to the same disk as {skipped}, which is to be skipped");
+            let reason = || format!("is another path to the same disk as {first}, which is to be skipped");
             kept.entry(device.clone()).or_insert_with(reason);
+            skipped.extend(skipped.contains(&first).then(|| device.clone()));
         }
     }
+    if !kept.is_empty() {
+        keep_arrays(host, disks, &skipped, &mut kept);
+    }
     kept
+}
+
+/// What `delete_configuration` keeps for the sake of others is kept here as well: to write to an array is to write to its disks,
+/// and a volume without what boots it is of little use. Source: data plane page, 9.6.
+fn keep_arrays(host: &Host, disks: &[Disk], skipped: &BTreeSet<String>, kept: &mut BTreeMap<String, String>) {
+    let arrays: Vec<(&Disk, Vec<String>)> = disks
+        .iter()
+        .map(|disk| (disk, md::disks_of(host, &disk.name)))
+        .filter(|(disk, _)| md::is_array(host, &disk.name))
+        .collect();
+    for (array, below) in &arrays {
+        if let Some(disk) = below.iter().find(|disk| skipped.contains(*disk)) {
+            let reason = || format!("has a part on {disk}, which is to be skipped");
+            kept.entry(array.name.clone()).or_insert_with(reason);
+        }
+    }
+    let of_kept: BTreeSet<String> = arrays
+        .iter()
+        .filter(|(array, _)| kept.contains_key(&array.name))
+        .flat_map(|(_, below)| below.clone())
+        .chain(kept.keys().cloned())
+        .collect();
+    for (array, below) in &arrays {
+        let Some(disk) = below.iter().find(|disk| of_kept.contains(*disk)) else { continue };
+        if md::volumes_on(host, array).iter().any(|name| name == md::ESP_VOLUME) {
+            let reason = || format!("boots what is kept on {disk}");
+            kept.entry(array.name.clone()).or_insert_with(reason);
+        }
+    }
 }
 
 fn kept_volume(host: &Host, disk: &Disk, skip: &SkipList) -> Option<String> {

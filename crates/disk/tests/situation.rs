@@ -92,6 +92,57 @@ fn arrays_of_the_skip_list_are_kept_with_their_disks_running_or_not() {
     assert_eq!(situation.ruled_out["/dev/sdc"], "is part of the array /dev/md1", "for that reason alone");
 }
 
+/// Arrays md0 `root`, md1 `data` and md2 `esp` on sda and sdb; md3 `esp` on sdc and sdd; md4 `other` on sdd and sde.
+fn mirrored() -> Tree {
+    let tree = Tree::new();
+    for disk in ["sda", "sdb", "sdc", "sdd", "sde"] {
+        tree.block("virtual", disk, &[]);
+        tree.put(&format!("dev/{disk}"), vec![0; 4096]);
+    }
+    let arrays = [
+        ("md0", "root", ["sda1", "sdb1"]),
+        ("md1", "data", ["sda2", "sdb2"]),
+        ("md2", "esp", ["sda3", "sdb3"]),
+        ("md3", "esp", ["sdc1", "sdd1"]),
+        ("md4", "other", ["sdd2", "sde2"]),
+    ];
+    for (array, name, members) in arrays {
+        let [one, two] = members.map(|member| format!("slaves/{member}/x"));
+        tree.block("virtual", array, &[("md/level", "raid1"), (&one, ""), (&two, "")]);
+        for node in members {
+            tree.put(&format!("dev/{node}"), member(name));
+            let (disk, number) = node.split_at(3);
+            tree.put(&format!("sys/block/{disk}/{node}/partition"), number);
+            tree.put(&format!("sys/block/{disk}/{node}/holders/{array}/x"), "");
+        }
+    }
+    tree
+}
+
+fn kept_by(tree: &Tree, skip: Value) -> BTreeMap<String, String> {
+    let host = tree.host();
+    disk::kept(&host, &list(&host, None).unwrap(), &SkipList::parse(&skip).unwrap(), &[])
+}
+
+#[test]
+fn the_mirror_that_boots_a_kept_volume_is_kept_with_it_and_no_other_is() {
+    let tree = mirrored();
+    let kept = kept_by(&tree, json!([{"volume_name": "data"}]));
+    assert_eq!(kept.keys().collect::<Vec<_>>(), ["/dev/md1", "/dev/md2"]);
+    assert_eq!(kept["/dev/md2"], "boots what is kept on /dev/sda");
+    assert_eq!(kept_by(&tree, json!([{"volume_name": "nobody"}])), BTreeMap::new());
+    assert_eq!(kept_by(&tree, json!([])), BTreeMap::new());
+}
+
+#[test]
+fn an_array_with_a_part_on_a_skipped_disk_is_kept_and_what_boots_it() {
+    let tree = mirrored();
+    let kept = kept_by(&tree, json!([{"name": "/dev/sde"}]));
+    assert_eq!(kept.keys().collect::<Vec<_>>(), ["/dev/md3", "/dev/md4", "/dev/sde"]);
+    assert_eq!(kept["/dev/md4"], "has a part on /dev/sde, which is to be skipped");
+    assert_eq!(kept["/dev/md3"], "boots what is kept on /dev/sdd", "it lies beside md4");
+}
+
 /// Three paths to one disk of 10 GiB, sda to sdc, and another disk, sdd.
 fn multipath() -> Tree {
     let tree = Tree::new();

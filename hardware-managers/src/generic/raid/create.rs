@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::Duration;
 
+use disk::md::ESP_VOLUME;
 use disk::table::write_table;
 use disk::{Policy, Target, md, partition_path};
 use hwm::{Context, Error};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use wire::Disk;
 
 use super::config::{self, LogicalDisk};
-use super::fate::{ESP_VOLUME, kept_volumes};
+use super::fate::kept_volumes;
 use super::plan::{NewArray, Plan};
 use super::{failed, mdadm, wrapped};
 use crate::generic::deploy::{announce, protected};

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use disk::fat::Fat;
 use disk::layout::{Label, Planned, Role};
+use disk::md::ESP_VOLUME;
 use disk::table::{Partition, Table};
 use disk::{Device, Holder, Policy, Region, Target, md, partition_path};
 use hwm::{Context, Error};
 use sys::Mounted;
 
 use super::create::complete;
-use super::fate::ESP_VOLUME;
 use super::{array_target, failed, mdadm, wrapped};
 use crate::generic::deploy::announce;
 use crate::settings::Settings;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use disk::md::ESP_VOLUME;
 use hwm::{Context, Error};
 
 use crate::generic::root_disk::skip_list;
@@ -16,9 +17,6 @@ pub(super) enum Fate {
     /// It goes, and the tables of its disks with it.
     Delete,
 }
-
-/// The name under which the mirrored EFI system partitions are an array.
-pub(crate) const ESP_VOLUME: &str = "esp";
 
 /// The volumes that `properties.skip_block_devices` names.
 pub(super) fn kept_volumes(cx: &Context) -> Result<BTreeSet<String>, Error> {
