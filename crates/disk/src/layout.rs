@@ -4,12 +4,10 @@
 
 use uuid::{Uuid, uuid};
 
-use crate::table::{ESP_TYPE, LINUX_FILE_SYSTEM_TYPE, PartitionType, Table};
+use crate::table::{BIOS_BOOT_TYPE, ESP_TYPE, LINUX_FILE_SYSTEM_TYPE, PartitionType, Table};
 
 /// Linux swap.
 const SWAP_TYPE: Uuid = uuid!("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f");
-/// Where grub puts itself on a GPT disk that boots with BIOS.
-const BIOS_BOOT_TYPE: Uuid = uuid!("21686148-6449-6e6f-744e-656564454649");
 /// Member of a Linux software array.
 const ARRAY_MEMBER_TYPE: Uuid = uuid!("a19d880f-05fc-4d3b-a006-743f0f84911e");
 /// Where the firmware of POWER machines finds its boot loader.

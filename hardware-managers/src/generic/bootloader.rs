@@ -1,4 +1,4 @@
-//! `image.install_bootloader`: firmware boot entries on UEFI; for partition images the image's own grub.
+//! `image.install_bootloader`: firmware boot entries on UEFI; the image's own grub for partition images, and inside arrays on BIOS.
 //!
 //! Source: data plane page, 5.1. Running the image's grub is refused unless the conductor enables it, as upstream does.
 
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use boot::{Outcome, Place};
 use disk::table::Table;
-use disk::{Device, Patience};
+use disk::{Device, Patience, md};
 use events::{EventKind, Phase};
 use hwm::{Context, Error};
 
@@ -48,18 +48,14 @@ fn attempt(
     // The disk signature of a whole-disk image looks like a root's UUID to the conductor.
     let brings_loader =
         root_uuid.is_none() || deployed.is_some_and(|deployed| deployed.partition_uuids.is_none());
-    if !is_uefi && brings_loader {
-        if let Some(deployed) = deployed
-            && raid::esp::array_of(cx, &deployed.disk.name)?.is_some()
-        {
-            return Err(no_bios_from_arrays(&deployed.disk.name));
-        }
+    let array = if is_uefi { None } else { array_on_bios(cx, settings, deployed)? };
+    if !is_uefi && brings_loader && array.is_none() {
         tracing::info!("a whole-disk image brings its own boot loader for BIOS: nothing to do");
         return Ok(());
     }
-    let may_run_grub = settings.enable_bios_bootloader_install && !brings_loader;
+    let may_run_grub = settings.enable_bios_bootloader_install && (!brings_loader || array.is_some());
     if !is_uefi && !may_run_grub {
-        return Err(grub_is_disabled());
+        return Err(array.map_or_else(grub_is_disabled, |array| grub_in_arrays_is_disabled(&array.device)));
     }
     let disk = match deployed {
         Some(deployed) => deployed.disk.clone(),
@@ -70,7 +66,10 @@ fn attempt(
     tracing::info!(device = disk.name, "making the disk bootable");
     let patience = settings.partitioning.patience();
     let may_run_grub = may_run_grub.then_some(patience);
-    let result = make_bootable(cx, settings, &disk, request, root_uuid.is_none(), may_run_grub);
+    let result = match (array, may_run_grub) {
+        (Some(array), Some(patience)) => grub_below(cx, settings, &array, request, patience),
+        (_, may_run_grub) => make_bootable(cx, settings, &disk, request, root_uuid.is_none(), may_run_grub),
+    };
     cx.events.emit(match &result {
         Ok(()) => EventKind::PhaseFinished {
             phase: Phase::BootEntry,
@@ -99,7 +98,36 @@ fn make_bootable(
         return Ok(());
     }
     let Some(patience) = may_run_grub else { return Err(grub_is_disabled()) };
-    grub::Job { cx, device: &disk.name, request, patience, boot_entries: &entries }.run()
+    grub::Job { cx, device: &disk.name, request, patience, boot_entries: &entries, below: None }.run()
+}
+
+/// The array that the image lies in, on a machine whose firmware can not read it.
+fn array_on_bios(
+    cx: &Context,
+    settings: &Settings,
+    deployed: Option<&Deployed>,
+) -> Result<Option<md::Array>, Error> {
+    let listing = |error| Error::other("listing arrays", error);
+    if md::arrays(&cx.host).map_err(listing)?.is_empty() {
+        return Ok(None);
+    }
+    match deployed {
+        Some(deployed) => raid::array_of(cx, &deployed.disk.name),
+        None => raid::array_of(cx, &root_disk::wait(cx, settings)?.name),
+    }
+}
+
+/// **Installs the image's grub on each disk below an array.**
+fn grub_below(
+    cx: &Context,
+    settings: &Settings,
+    array: &md::Array,
+    request: &InstallBootloader,
+    patience: Patience,
+) -> Result<(), Error> {
+    let make_room = || raid::below::make_room(cx, settings, array);
+    let device = &array.device;
+    grub::Job { cx, device, request, patience, boot_entries: &|| Ok(false), below: Some(&make_room) }.run()
 }
 
 /// Makes firmware boot entries; false where the EFI system partition holds no known boot loader.
@@ -112,7 +140,7 @@ fn boot_entries(
     let device = cx.host.path(&disk.name);
     let table = Table::read_device(&device)
         .map_err(|error| Error::other(format!("reading the partition table of {}", disk.name), error))?;
-    if let Some(array) = raid::esp::array_of(cx, &disk.name)?
+    if let Some(array) = raid::array_of(cx, &disk.name)?
         && cx.host.is_uefi()
         && let Some(source) = table.esp()
     {
@@ -178,12 +206,13 @@ fn mirrored_entries(
 }
 
 /// To say so now is better than a machine that does not come back.
-fn no_bios_from_arrays(array: &str) -> Error {
+fn grub_in_arrays_is_disabled(array: &str) -> Error {
     Error::InvalidImage {
         message: format!(
-            "{array} is a software RAID, and BIOS does not find the boot loader of a whole-disk image inside one: start the node in \
-             UEFI mode, where each disk gets an EFI system partition of its own, or set ignore_bootloader_failure where \
-             something else starts it"
+            "{array} is a software RAID, and BIOS does not find the boot loader of an image inside one. To have the image's own grub \
+             installed on each of its disks is disabled, for it runs programs of the image in the ramdisk: set \
+             enable_bios_bootloader_install in the conductor's [agent] section; or start the node in UEFI mode, where each disk gets \
+             an EFI system partition of its own; or set ignore_bootloader_failure where something else starts it"
         ),
     }
 }
@@ -271,7 +300,9 @@ mod tests {
         let bios = member.directory("/sys/block/sda/md").directory("/sys/block/sda/slaves/sdb1");
         let (result, _) = run(&bios, &request(None, None), true);
         let Err(Error::InvalidImage { message }) = result else { panic!("{result:?}") };
-        assert!(message.contains("/dev/sda is a software RAID") && message.contains("UEFI"), "{message}");
+        for words in ["/dev/sda is a software RAID", "enable_bios_bootloader_install", "UEFI"] {
+            assert!(message.contains(words), "{message}");
+        }
         assert!(run(&bios, &request(None, Some(true)), true).0.is_ok());
     }
 

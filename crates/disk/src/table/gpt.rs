@@ -7,6 +7,8 @@ use crate::{Device, Source};
 
 /// EFI system partition.
 pub const ESP_TYPE: Uuid = uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
+/// Type of a BIOS boot partition: room for grub on a disk that boots with BIOS.
+pub const BIOS_BOOT_TYPE: Uuid = uuid!("21686148-6449-6e6f-744e-656564454649");
 /// Linux file system.
 pub const LINUX_FILE_SYSTEM_TYPE: Uuid = uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4");
 

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-pub use gpt::{ESP_TYPE, Gpt, LINUX_FILE_SYSTEM_TYPE};
+pub use gpt::{BIOS_BOOT_TYPE, ESP_TYPE, Gpt, LINUX_FILE_SYSTEM_TYPE};
 pub use make::write_table;
 pub(crate) use mbr::Record as MbrRecord;
 pub use mbr::{ESP_MBR_TYPE, Mbr};
@@ -66,6 +66,11 @@ impl Partition {
             PartitionType::Guid(guid) => guid == ESP_TYPE,
             PartitionType::Id(id) => id == ESP_MBR_TYPE,
         }
+    }
+
+    /// Whether it is room for grub on a disk that boots with BIOS. An MBR has no such partitions: grub lies before the first one.
+    pub fn is_bios_boot(&self) -> bool {
+        self.kind == PartitionType::Guid(BIOS_BOOT_TYPE)
     }
 }
 

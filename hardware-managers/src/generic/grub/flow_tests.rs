@@ -111,11 +111,57 @@ impl Bench {
         let esp = self.esp("EFI");
         let patience = disk::Patience { limit: std::time::Duration::ZERO, reread_attempts: 1 };
         let has_loader = || Ok(fs::read_dir(&esp).is_ok_and(|mut found| found.next().is_some()));
-        let job = Job { cx: &cx, device: "/dev/sda", request: &request, patience, boot_entries: &has_loader };
+        let job = Job {
+            cx: &cx,
+            device: "/dev/sda",
+            request: &request,
+            patience,
+            boot_entries: &has_loader,
+            below: None,
+        };
         // Not `run`: it waits for device nodes, which no test without a device can have.
         let result = job.install(&job.parts()?.unwrap());
         self.assert_unmounted();
         result
+    }
+
+    /// The same with the disk as an array on `sdx` and `sdy`; second, how often the disks below were changed.
+    fn run_in_array(&self, root: Option<&str>) -> (Result<(), Error>, usize) {
+        let machine = self.folder.path().join("machine");
+        for node in NODES {
+            fs::write(machine.join(node.trim_start_matches('/')), "").unwrap();
+        }
+        let host = Host::new(&machine, Arc::clone(&self.programs) as _, Arc::clone(&self.kernel) as _);
+        let cx = Context::new(host, events::Events::default());
+        let request = InstallBootloader { root_uuid: root.map(Into::into), ..InstallBootloader::default() };
+        let patience = disk::Patience { limit: std::time::Duration::ZERO, reread_attempts: 1 };
+        let changes = std::cell::Cell::new(0);
+        let below = || {
+            changes.set(changes.get() + 1);
+            let [disks, nodes] = [["/dev/sdx", "/dev/sdy"], ["/dev/sdx1", "/dev/sdy1"]];
+            let [disks, nodes] = [disks, nodes].map(|names| names.map(str::to_owned).to_vec());
+            Ok(Below { disks, nodes, arrays: vec![ROOT.into()] })
+        };
+        let job = Job {
+            cx: &cx,
+            device: "/dev/sda",
+            request: &request,
+            patience,
+            boot_entries: &|| Ok(false),
+            below: Some(&below),
+        };
+        let result = job.parts().and_then(|parts| job.install(&parts.unwrap()));
+        self.assert_unmounted();
+        (result, changes.get())
+    }
+
+    /// What was shown to the image's programs, by the nodes' names.
+    fn shown(&self) -> Vec<String> {
+        let bound = |call: &Call| match call {
+            Call::Mount(request) if request.is_bind => Some(request.source.file_name()?.to_str()?.to_owned()),
+            _ => None,
+        };
+        self.kernel.calls().iter().filter_map(bound).collect()
     }
 
     fn esp(&self, name: &str) -> PathBuf {
@@ -171,6 +217,9 @@ fn disk() -> Vec<u8> {
     disk
 }
 
+/// Nodes of the machine with an array: `sdx2` and `sdz` are none of its business.
+const NODES: [&str; 7] =
+    ["/dev/sda2", "/dev/sdx", "/dev/sdx1", "/dev/sdx2", "/dev/sdy", "/dev/sdy1", "/dev/sdz"];
 const DEBIAN: [(&str, &str); 3] =
     [("usr/sbin/grub-install", ""), ("usr/sbin/grub-mkconfig", ""), ("etc/fstab", "# none\n")];
 const REDHAT: [(&str, &str); 7] = [
@@ -260,5 +309,85 @@ fn a_failure_of_any_program_is_told_with_its_words_and_leaves_nothing_mounted() 
         let error = hwm::chain(&bench.run(esp, None).unwrap_err());
         assert!(error.contains("will not proceed with blocklists"), "{error}");
         assert_eq!(bench.image("etc/fstab"), image.iter().find(|(name, _)| *name == "etc/fstab").unwrap().1);
+    }
+}
+
+#[test]
+fn in_an_array_grub_goes_to_each_disk_below_and_sees_no_other() {
+    // Whether the root was named, by its UUID, or not: by nothing, or by the signature of its disk.
+    for root in [Some(ROOT), None, Some("0x1a2b3c4d")] {
+        let bench = Bench::new(&DEBIAN, grub);
+        assert!(matches!(bench.run_in_array(root), (Ok(()), 1)), "{root:?}");
+        let menu = MENU.replace("SAVEDEFAULT=true", "SAVEDEFAULT=false");
+        let menu = format!("/usr/sbin/grub-mkconfig -o /boot/grub/grub.cfg {menu}");
+        assert_eq!(
+            bench.ran(),
+            ["/usr/sbin/grub-install /dev/sdx []", "/usr/sbin/grub-install /dev/sdy []", menu.as_str()]
+        );
+        assert_eq!(bench.shown(), ["sda", "sda2", "sdx", "sdy", "sdx1", "sdy1"], "{root:?}");
+        assert_eq!(bench.image("etc/default/grub"), "", "this image has no dracut");
+    }
+    let bench = Bench::new(&DEBIAN, grub);
+    let (result, changes) = bench.run_in_array(Some("elsewhere"));
+    assert!(matches!(result, Err(Error::DeviceNotFound { .. })), "{result:?}");
+    assert_eq!((changes, bench.ran().len()), (0, 0));
+}
+
+#[test]
+fn in_an_array_an_image_without_grub_leaves_the_disks_as_they_are() {
+    for root in [Some(ROOT), None] {
+        let bench = Bench::new(&[("etc/fstab", "")], grub);
+        let (result, changes) = bench.run_in_array(root);
+        let Err(Error::InvalidImage { message }) = result else { panic!("{result:?}") };
+        assert!(message.contains("/dev/sda2") && message.contains("grub-install"), "{message}");
+        assert_eq!(changes, 0);
+    }
+}
+
+#[test]
+fn in_an_array_a_failure_names_the_disk_and_the_reason() {
+    let bench = Bench::new(&DEBIAN, |root, argv| match argv {
+        [_, disk] if disk == "/dev/sdy" => Err("will not proceed with blocklists".into()),
+        _ => grub(root, argv),
+    });
+    let error = hwm::chain(&bench.run_in_array(None).0.unwrap_err());
+    assert!(error.contains("grub on /dev/sdy") && error.contains("blocklists"), "{error}");
+}
+
+#[test]
+fn of_several_systems_in_an_array_the_root_must_be_named() {
+    let bench = Bench::new(&DEBIAN, grub);
+    let mut disk = disk();
+    disk[(1 << 20)..][..512].fill(0);
+    disk.copy_within((4 << 20) + 1024..(4 << 20) + 2048, (1 << 20) + 1024);
+    disk[(1 << 20) + 1128..][..16].copy_from_slice(&[0x22; 16]);
+    fs::write(bench.folder.path().join("machine/dev/sda"), disk).unwrap();
+    let (result, changes) = bench.run_in_array(None);
+    let Err(Error::InvalidImage { message }) = result else { panic!("{result:?}") };
+    assert!(message.contains("/dev/sda1, /dev/sda2") && message.contains("rootfs_uuid"), "{message}");
+    assert_eq!(changes, 0);
+    assert!(bench.run_in_array(Some(ROOT)).0.is_ok());
+}
+
+#[test]
+fn in_an_array_kernels_on_a_partition_of_their_own_are_found_and_dracut_is_told_of_the_array() {
+    let image = [
+        ("usr/sbin/grub2-install", ""),
+        ("usr/sbin/grub2-mkconfig", ""),
+        ("usr/bin/dracut", ""),
+        ("etc/default/grub", "GRUB_CMDLINE_LINUX=\"quiet\"\n"),
+        ("etc/fstab", "UUID=AAAA-BBBB /boot vfat defaults 0 2\n"),
+    ];
+    let bench = Bench::new(&image, grub);
+    bench.run_in_array(None).0.unwrap();
+    assert_eq!(fs::read_to_string(bench.esp("grub2/grub.cfg")).unwrap(), "made menu", "on that partition");
+    let parameter = "rd.md.uuid=11111111:11111111:11111111:11111111";
+    assert_eq!(bench.image("etc/default/grub"), format!("GRUB_CMDLINE_LINUX=\"quiet {parameter}\"\n"));
+    for source in ["/dev/vda2", "LABEL=nowhere"] {
+        let fstab = format!("{source} /boot ext4 defaults 0 2\n");
+        let bench = Bench::new(&[DEBIAN[0], DEBIAN[1], ("etc/fstab", &fstab)], grub);
+        let error = bench.run_in_array(None).0.unwrap_err().to_string();
+        assert!(error.contains(source.trim_start_matches("LABEL=")), "{error}");
+        assert_eq!(bench.ran().len(), 0);
     }
 }

@@ -1,10 +1,12 @@
-//! Boot loaders of partition images: the image's own grub, run inside the image. Source: data plane page, 5.3.
+//! The image's own grub, run inside the image: for partition images, and on BIOS for whole-disk images inside a software array.
+//! Source: data plane page, 5.3.
 //!
 //! **This runs programs of a tenant's image** beside the ramdisk's secrets, which is why it happens only where the conductor
 //! enables it, and apart from everything but the image and its disk (`system`). Everything is mounted for as long as it takes
 //! and unmounted whatever happens.
 
 mod assets;
+mod dracut;
 mod fstab;
 mod system;
 
@@ -14,13 +16,17 @@ use disk::{Device, Region, Source, partition_path};
 use hwm::{Context, Error};
 use sys::{MountRequest, Mounted};
 
-use self::system::System;
+use self::system::{System, program};
+use super::raid::below::Below;
 use crate::deployment::InstallBootloader;
 
 /// Code in a boot sector, as far as upstream looks at it.
 const BOOT_CODE: usize = 218;
 /// What keeps grub's configuration from looking into other disks, where it may hang, and from writing to itself.
 const CONFIGURE: [(&str, &str); 2] = [("GRUB_DISABLE_OS_PROBER", "true"), ("GRUB_SAVEDEFAULT", "true")];
+/// grub can not write to an array: to remember what was started would be an error at every start, and ten seconds for it to be read.
+const CONFIGURE_IN_ARRAY: [(&str, &str); 2] =
+    [("GRUB_DISABLE_OS_PROBER", "true"), ("GRUB_SAVEDEFAULT", "false")];
 
 /// What is to be made bootable.
 pub(super) struct Job<'a> {
@@ -32,9 +38,12 @@ pub(super) struct Job<'a> {
     pub patience: disk::Patience,
     /// Makes firmware boot entries for what the EFI system partition holds; false where it holds no boot loader.
     pub boot_entries: &'a dyn Fn() -> Result<bool, Error>,
+    /// Where the device is an array that the firmware can not read: makes room on the disks below it, each of which gets grub.
+    pub below: Option<&'a dyn Fn() -> Result<Below, Error>>,
 }
 
 /// A partition that matters, and what is on it.
+#[derive(Clone, Debug)]
 struct Part {
     node: String,
     /// As mount(2) calls it.
@@ -48,7 +57,8 @@ struct Part {
 /// The partitions that matter.
 struct Parts {
     table: Table,
-    root: Part,
+    /// What may be the root: the one that was named, else whatever can be mounted.
+    roots: Vec<Part>,
     esp: Option<Part>,
     prep: Option<Part>,
 }
@@ -76,6 +86,15 @@ impl Job<'_> {
             let uuid = uuid.as_deref().filter(|uuid| !uuid.is_empty());
             uuid.map(|uuid| self.find(&device, &table, uuid)).transpose()
         };
+        if self.below.is_some() {
+            // Neither is of use inside an array, and no boot sector in there is ever run.
+            let named = self.request.root_uuid.clone().filter(|uuid| !is_disk_signature(uuid));
+            let roots = match find(&named)? {
+                Some(root) => vec![root],
+                None => self.mountable_parts(&device, &table),
+            };
+            return Ok(Some(Parts { table, roots, esp: None, prep: None }));
+        }
         let root = find(&self.request.root_uuid)?.ok_or_else(|| Error::DeviceNotFound {
             message: format!("no root partition was named for {}", self.device),
         })?;
@@ -84,25 +103,26 @@ impl Job<'_> {
         if esp.is_none() && prep.is_none() && has_boot_sector(&device, &table) {
             return Ok(None);
         }
-        Ok(Some(Parts { table, root, esp, prep }))
+        Ok(Some(Parts { table, roots: vec![root], esp, prep }))
     }
 
     fn install(&self, parts: &Parts) -> Result<(), Error> {
-        let Parts { table, root, esp, prep } = parts;
-        let kind = root.kind.ok_or_else(|| Error::InvalidImage {
-            message: format!(
-                "{} holds no file system that can be mounted: is the image a root file system?",
-                root.node
-            ),
-        })?;
+        let Parts { table, roots, esp, prep } = parts;
+        let root = self.root(roots)?;
+        let kind = mount_kind(root)?;
+        let below = self.below.map(|make_room| make_room()).transpose()?;
         let partitions = table.partitions().iter().map(|found| partition_path(self.device, found.number));
-        let disks: Vec<String> = std::iter::once(self.device.to_owned()).chain(partitions).collect();
-        let mut system = System::mount(&self.cx.host, &root.node, kind, &disks)?;
-        let result = system.name_by_uuid(&root.node, &root.uuid).and_then(|()| match esp {
-            Some(esp) => self.install_efi(&mut system, esp),
-            None => {
+        let mut shown: Vec<String> = std::iter::once(self.device.to_owned()).chain(partitions).collect();
+        if let Some(Below { disks, nodes, .. }) = &below {
+            shown.extend(disks.iter().chain(nodes).cloned());
+        }
+        let mut system = System::mount(&self.cx.host, &root.node, kind, &shown)?;
+        let result = system.name_by_uuid(&root.node, &root.uuid).and_then(|()| match (esp, &below) {
+            (_, Some(below)) => self.install_below(&mut system, table, below).map(|()| Vec::new()),
+            (Some(esp), None) => self.install_efi(&mut system, esp),
+            (None, None) => {
                 let place = prep.as_ref().map_or(self.device, |prep| &prep.node);
-                install_bios(&system, place).map(|()| Vec::new())
+                install_bios(&system, &[place], &CONFIGURE).map(|()| Vec::new())
             }
         });
         let unmounted = system.unmount();
@@ -112,6 +132,47 @@ impl Job<'_> {
         match esp {
             Some(_) => self.need_boot_entries(&complaints),
             None => Ok(()),
+        }
+    }
+
+    /// Of what may be the root, the one that is. An image in an array may hold several systems or none that can be made bootable,
+    /// and its disks must not be changed for nothing: so it is looked for the image's grub.
+    fn root<'p>(&self, roots: &'p [Part]) -> Result<&'p Part, Error> {
+        if let ([root], None) = (roots, self.below) {
+            return Ok(root);
+        }
+        let mut found = Vec::new();
+        for part in roots {
+            let (node, kind) = (std::path::Path::new(&part.node), mount_kind(part)?);
+            let mounted =
+                Mounted::temporary(&self.cx.host, node, kind, |request| request.read_only().guarded());
+            let mounted = match mounted {
+                Ok(mounted) => mounted,
+                Err(error) if roots.len() > 1 => {
+                    tracing::warn!(partition = part.node, %error, "not mounted, so not looked at for grub");
+                    continue;
+                }
+                Err(error) => {
+                    return Err(Error::other(format!("mounting {} to look for grub", part.node), error));
+                }
+            };
+            let has = |prefix: &&str| program(mounted.path(), &format!("{prefix}-install")).is_some();
+            if Grub::NAMES.iter().any(has) {
+                found.push(part);
+            }
+            mounted.unmount().map_err(|error| Error::other(format!("unmounting {}", part.node), error))?;
+        }
+        match found[..] {
+            [root] => Ok(root),
+            [] => Err(no_grub_in(self.device, roots)),
+            _ => Err(Error::InvalidImage {
+                message: format!(
+                    "several partitions of {} hold a system with grub ({}): say which one is the root, by the property rootfs_uuid of \
+                     the image",
+                    self.device,
+                    nodes(found)
+                ),
+            }),
         }
     }
 
@@ -135,6 +196,51 @@ impl Job<'_> {
         })
     }
 
+    /// The partitions that may hold a system.
+    fn mountable_parts(&self, device: &Device, table: &Table) -> Vec<Part> {
+        let part = |partition: &Partition| {
+            let found = probe(&Region::new(device, partition.start_byte, partition.size_byte))?;
+            let kind = mountable(found.kind).filter(|kind| *kind != "vfat")?;
+            let uuid = found.uuid.unwrap_or_default();
+            let node = partition_path(self.device, partition.number);
+            Some(Part { node, kind: Some(kind), key: format!("UUID={uuid}"), uuid })
+        };
+        table.partitions().iter().filter_map(part).collect()
+    }
+
+    /// Puts grub onto each disk below an array: any of them may fail, or be the one that the firmware starts.
+    fn install_below(&self, system: &mut System, table: &Table, below: &Below) -> Result<(), Error> {
+        self.mount_boot(system, table)?;
+        if system.program("dracut").is_some() {
+            let defaults = system.directory("etc/default")?;
+            dracut::add(&defaults, &below.arrays)
+                .map_err(|error| Error::other("adding the arrays to the image's kernel parameters", error))?;
+        }
+        let disks: Vec<&str> = below.disks.iter().map(String::as_str).collect();
+        install_bios(system, &disks, &CONFIGURE_IN_ARRAY)
+    }
+
+    /// A whole-disk image may have its kernels on a partition of their own, which only its `/etc/fstab` knows.
+    fn mount_boot(&self, system: &mut System, table: &Table) -> Result<(), Error> {
+        let Some(etc) = system.existing_directory("etc") else { return Ok(()) };
+        let source = fstab::source_of(&etc, "/boot")
+            .map_err(|error| Error::other("reading the image's /etc/fstab", error))?;
+        let Some(source) = source else { return Ok(()) };
+        let names = ["UUID=", "LABEL=", "PARTUUID="];
+        let name =
+            names.iter().find_map(|name| source.strip_prefix(name)).ok_or_else(|| Error::InvalidImage {
+                message: format!(
+                    "the image's /etc/fstab mounts {source} on /boot: name it by UUID, LABEL or PARTUUID"
+                ),
+            })?;
+        let device = Device::open(&self.cx.host.path(self.device))
+            .map_err(|error| Error::other(format!("reading {}", self.device), error))?;
+        let boot = self.find(&device, table, name.trim_matches('"'))?;
+        let kind = mount_kind(&boot)?;
+        let source = self.cx.host.path(&boot.node);
+        system.mount_at("boot", |target| MountRequest::new(source, target, kind).guarded())
+    }
+
     /// Puts a boot loader onto the EFI system partition: the one that the image carries, else what its grub makes. Gives what
     /// grub had to complain of.
     fn install_efi(&self, system: &mut System, esp: &Part) -> Result<Vec<String>, Error> {
@@ -143,7 +249,7 @@ impl Job<'_> {
         if let Some(carried) = system.existing_directory("boot/efi/EFI") {
             tracing::info!(esp = esp.node, "copying the boot loaders that the image carries");
             if let Some(grub) = Grub::find(system) {
-                grub.configure(system)?;
+                grub.configure(system, &CONFIGURE)?;
             }
             let mounted =
                 Mounted::temporary(host, std::path::Path::new(&esp.node), "vfat", |request| request)
@@ -167,7 +273,7 @@ impl Job<'_> {
                     complaints.push(error);
                 }
             }
-            let configured = grub.configure(system);
+            let configured = grub.configure(system, &CONFIGURE);
             system.unmount_last()?;
             configured?;
         }
@@ -205,12 +311,14 @@ impl Job<'_> {
     }
 }
 
-/// Puts grub onto the disk, or onto a POWER machine's boot partition.
-fn install_bios(system: &System, device: &str) -> Result<(), Error> {
+/// Puts grub onto disks, or onto a POWER machine's boot partition.
+fn install_bios(system: &System, devices: &[&str], variables: &[(&str, &str)]) -> Result<(), Error> {
     let grub = Grub::find(system).ok_or_else(no_grub)?;
-    grub.install(system, &[device])
-        .map_err(|error| Error::other(format!("installing the image's grub on {device}"), error))?;
-    grub.configure(system)
+    for device in devices {
+        grub.install(system, &[device])
+            .map_err(|error| Error::other(format!("installing the image's grub on {device}"), error))?;
+    }
+    grub.configure(system, variables)
 }
 
 /// The image's grub. Some systems call it `grub2`.
@@ -220,8 +328,10 @@ struct Grub {
 }
 
 impl Grub {
+    const NAMES: [&str; 2] = ["grub2", "grub"];
+
     fn find(system: &System) -> Option<Self> {
-        ["grub2", "grub"].into_iter().find_map(|prefix| {
+        Self::NAMES.into_iter().find_map(|prefix| {
             let install = system.program(&format!("{prefix}-install"))?;
             Some(Self { prefix, install })
         })
@@ -232,14 +342,14 @@ impl Grub {
     }
 
     /// Makes the menu.
-    fn configure(&self, system: &System) -> Result<(), Error> {
+    fn configure(&self, system: &System, variables: &[(&str, &str)]) -> Result<(), Error> {
         let name = format!("{}-mkconfig", self.prefix);
         let program = system.program(&name).ok_or_else(|| Error::InvalidImage {
             message: format!("the image has {} but no {name}", self.install),
         })?;
         let menu = format!("/boot/{}/grub.cfg", self.prefix);
         system
-            .run(&[&program, "-o", &menu], &CONFIGURE)
+            .run(&[&program, "-o", &menu], variables)
             .map_err(|error| Error::other("making the menu of the image's grub", error))
     }
 }
@@ -249,6 +359,35 @@ fn no_grub() -> Error {
         message: "the image has neither grub-install nor grub2-install: put grub into the image, or deploy a whole-disk image"
             .into(),
     }
+}
+
+fn no_grub_in(array: &str, roots: &[Part]) -> Error {
+    let looked_at = if roots.is_empty() { "none can be mounted".into() } else { nodes(roots) };
+    Error::InvalidImage {
+        message: format!(
+            "no partition of {array} ({looked_at}) holds a system with grub-install or grub2-install: put grub into the image, or start \
+             the node in UEFI mode"
+        ),
+    }
+}
+
+fn nodes<'p>(parts: impl IntoIterator<Item = &'p Part>) -> String {
+    parts.into_iter().map(|part| part.node.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn mount_kind(root: &Part) -> Result<&'static str, Error> {
+    root.kind.ok_or_else(|| Error::InvalidImage {
+        message: format!(
+            "{} holds no file system that can be mounted: is the image a root file system?",
+            root.node
+        ),
+    })
+}
+
+/// Whether this is how the conductor names a whole-disk image: by the signature of its MBR, or a GPT's lack of one.
+fn is_disk_signature(uuid: &str) -> bool {
+    uuid.strip_prefix("0x")
+        .is_some_and(|digits| digits.len() == 8 && digits.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
 /// The name under which the kernel mounts what was recognised.

@@ -155,13 +155,9 @@ impl System {
         Some(path)
     }
 
-    /// Where a program lies, as its own system names it. A link counts: it is followed inside.
+    /// Where a program lies, as its own system names it.
     pub(super) fn program(&self, name: &str) -> Option<String> {
-        let place = DIRECTORIES
-            .iter()
-            .map(|directory| format!("{directory}/{name}"))
-            .find(|place| std::fs::symlink_metadata(self.root().join(place)).is_ok())?;
-        Some(format!("/{place}"))
+        program(self.root(), name)
     }
 
     /// **Runs a program of the image** in the image.
@@ -173,6 +169,15 @@ impl System {
         tracing::info!(command = argv.join(" "), "running a program of the image");
         self.host.runner().run(&command).map(drop)
     }
+}
+
+/// Where a program of the system below `root` lies, as that system names it. A link counts: it is followed inside.
+pub(super) fn program(root: &Path, name: &str) -> Option<String> {
+    let place = DIRECTORIES
+        .iter()
+        .map(|directory| format!("{directory}/{name}"))
+        .find(|place| std::fs::symlink_metadata(root.join(place)).is_ok())?;
+    Some(format!("/{place}"))
 }
 
 impl Drop for System {

@@ -41,6 +41,7 @@ fn run(root: &std::path::Path, request: &InstallBootloader) -> Result<(), Error>
         request,
         patience: disk::Patience::default(),
         boot_entries: &|| Ok(true),
+        below: None,
     }
     .run()
 }
@@ -79,14 +80,14 @@ fn grub2_wins_where_both_names_are_there() {
     let (_root, system) = image(&["usr/sbin/grub-install", "usr/sbin/grub2-install"], FakeRunner::default());
     let grub = Grub::find(&system).unwrap();
     assert_eq!((grub.prefix, grub.install.as_str()), ("grub2", "/usr/sbin/grub2-install"));
-    let error = grub.configure(&system).unwrap_err();
+    let error = grub.configure(&system, &CONFIGURE).unwrap_err();
     assert!(error.to_string().contains("no grub2-mkconfig"), "{error}");
 }
 
 #[test]
 fn an_image_without_grub_is_refused_with_what_to_do() {
     let (_root, system) = image(&["usr/bin/sh"], FakeRunner::default());
-    let error = install_bios(&system, "/dev/sda").unwrap_err();
+    let error = install_bios(&system, &["/dev/sda"], &CONFIGURE).unwrap_err();
     assert!(
         matches!(error, Error::InvalidImage { .. }) && error.to_string().contains("whole-disk"),
         "{error}"

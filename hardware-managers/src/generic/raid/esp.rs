@@ -13,7 +13,7 @@ use hwm::{Context, Error};
 use sys::Mounted;
 
 use super::create::complete;
-use super::{array_target, failed, mdadm, wrapped};
+use super::{array_of, array_target, failed, mdadm, wrapped};
 use crate::generic::deploy::announce;
 use crate::settings::Settings;
 
@@ -28,12 +28,6 @@ pub(crate) struct MirroredEsp {
     pub(crate) device: String,
     /// Its members: the table of each disk, and the partition in it.
     pub(crate) members: Vec<(Table, Partition)>,
-}
-
-/// The array of this device, if it is one.
-pub(crate) fn array_of(cx: &Context, device: &str) -> Result<Option<md::Array>, Error> {
-    let arrays = md::arrays(&cx.host).map_err(|error| wrapped(&error))?;
-    Ok(arrays.into_iter().find(|array| array.device == device))
 }
 
 /// **Puts an EFI system partition on each disk of an array** and moves there what the image has in its own; one that an earlier

@@ -4,9 +4,10 @@
 //! - [`config`] reads what is wanted, [`plan`] says which disks and where on them: pure, all problems found at once.
 //! - [`fate`] says what becomes of arrays that exist where the operator wants some to be kept.
 //! - [`create`] and [`delete`] do it, by [`mdadm`] and this agent's own partition tables.
-//! - [`esp`] puts what the firmware boots from beside the arrays.
+//! - [`esp`] puts what UEFI boots from beside the arrays, [`below`] makes room there for what BIOS boots from.
 //! - [`root`] says which array the node's root volume is.
 
+pub(crate) mod below;
 mod config;
 mod create;
 mod delete;
@@ -79,6 +80,12 @@ fn is_nothing(value: &Value) -> bool {
 
 fn failed(message: impl Into<String>) -> Error {
     Error::SoftwareRaid { message: message.into() }
+}
+
+/// The array of this device, if it is one.
+pub(crate) fn array_of(cx: &Context, device: &str) -> Result<Option<md::Array>, Error> {
+    let arrays = md::arrays(&cx.host).map_err(|error| wrapped(&error))?;
+    Ok(arrays.into_iter().find(|array| array.device == device))
 }
 
 /// A claim on an array, which may be written where all its members may: they were looked at before. `None` for one that does
