@@ -1,5 +1,6 @@
 //! Where the published bytes come from. Retry, resume and the choice among several sources live here and only here:
-//! whoever reads sees one unbroken stream of bytes, or one error.
+//! whoever reads sees one unbroken stream of bytes, or one error. `patience` says how long and how often a source is asked,
+//! `part` reads beside the stream.
 
 pub(crate) mod client;
 mod encoding;
@@ -7,15 +8,15 @@ mod file;
 mod http;
 mod location;
 mod locations;
+mod part;
+mod patience;
 mod trickle;
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use events::{EventKind, Events, Phase};
+use events::Events;
 use reqwest::header::HeaderValue;
 use reqwest::{Client, Response, Url};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::buffer::{Buffer, CHUNK};
 use crate::cancel::Cancel;
@@ -31,15 +32,9 @@ pub(crate) use location::shown;
 use locations::Locations;
 use trickle::Trickle;
 
-/// How often a wait looks at the cancel flag.
-const CANCEL_TICK: Duration = Duration::from_millis(100);
-
 /// Bytes that must arrive before failures are counted anew. Less is no progress: a server that sends a few bytes and
 /// hangs up would otherwise be asked forever.
 const PROGRESS: u64 = CHUNK as u64;
-
-/// Tries for a part that is read beside the stream. Without it the stream alone must do, so there is no long wait.
-const PART_ATTEMPTS: u32 = 3;
 
 /// What a failed try means for the next one.
 pub(crate) enum Attempt {
@@ -249,38 +244,6 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Reads `length` bytes at `offset`, beside the stream; less where the image ends there. `None` if this source can not
-    /// be read in parts.
-    pub(crate) async fn part(&mut self, offset: u64, length: u64) -> Result<Option<Vec<u8>>, Error> {
-        let size = usize::try_from(length).map_err(|_| Error::Pipeline("part too large"))?;
-        if let Some(Body::File(file)) = &self.body {
-            let mut bytes = vec![0; size];
-            let count = file.read(offset, &mut bytes)?;
-            bytes.truncate(count);
-            return Ok(Some(bytes));
-        }
-        let Some((url, authorization)) = self.target() else { return Ok(None) };
-        if self.decoding.is_some() {
-            return Ok(None);
-        }
-        for _ in 0..PART_ATTEMPTS {
-            self.may_go_on()?;
-            let error = match self.get(url, authorization, Wanted::Part(offset, length)).await {
-                Ok(answer) if self.announced().is_some() && answer.identity.total != self.announced() => {
-                    return Ok(None);
-                }
-                Ok(answer) => match self.whole(answer.response, url, offset, size).await {
-                    Ok(bytes) => return Ok(Some(bytes)),
-                    Err(error) => error,
-                },
-                Err(Attempt::Restart(_)) => return Ok(None),
-                Err(Attempt::Retry(error) | Attempt::GiveUp(error)) => error,
-            };
-            tracing::debug!(reason = error.report(), offset, length, "reading a part failed");
-        }
-        Ok(None)
-    }
-
     /// Where the bytes are asked for, and with which credentials; `None` for files, and for registries not asked yet.
     fn target(&self) -> Option<(&Url, Option<&HeaderValue>)> {
         match self.locations.current()? {
@@ -288,31 +251,6 @@ impl<'a> Source<'a> {
             Location::Oci(_) => self.blob_in_use().map(|blob| (&blob.url, blob.authorization.as_ref())),
             Location::File(_) => None,
         }
-    }
-
-    /// The body of an answer, up to `size` bytes.
-    async fn whole(
-        &self,
-        mut response: Response,
-        url: &Url,
-        offset: u64,
-        size: usize,
-    ) -> Result<Vec<u8>, Error> {
-        let limit = self.transport.connect_timeout;
-        let mut bytes = Vec::with_capacity(size);
-        while bytes.len() < size {
-            match timeout(limit, response.chunk()).await {
-                Ok(Ok(Some(more))) => {
-                    bytes.extend_from_slice(more.get(..size - bytes.len()).unwrap_or(&more))
-                }
-                Ok(Ok(None)) => break,
-                Ok(Err(source)) => {
-                    return Err(Error::Fetch { url: shown(url), offset, source: source.without_url() });
-                }
-                Err(_) => return Err(Error::Stalled { url: shown(url), offset, seconds: limit.as_secs() }),
-            }
-        }
-        Ok(bytes)
     }
 
     /// Gets some bytes, into `buffer`, the leftover or the decoder. `false` at the end of the image.
@@ -498,84 +436,5 @@ impl<'a> Source<'a> {
             }
             () = self.stop() => Err(Attempt::GiveUp(self.stopped())),
         }
-    }
-
-    /// Counts a failure: waits, or goes on to the next location.
-    async fn pause(&mut self, error: Error) -> Result<(), Interrupt> {
-        self.failures += 1;
-        self.failed_at = self.position;
-        let attempts = self.transport.attempts.max(1);
-        if self.failures >= attempts {
-            return self.give_up(error, false);
-        }
-        let delay = self.transport.retry_interval;
-        tracing::warn!(
-            reason = error.report(),
-            attempt = self.failures + 1,
-            attempts,
-            resume_at = self.position,
-            "transfer failed, trying again"
-        );
-        self.events.emit(EventKind::Retrying {
-            phase: if self.identity.is_some() { Phase::Write } else { Phase::Open },
-            reason: error.report(),
-            attempt: self.failures + 1,
-            attempts,
-            delay_seconds: delay.as_secs_f64(),
-            resume_at: self.position,
-        });
-        Ok(self.rest().await?)
-    }
-
-    /// The pause before another try.
-    ///
-    /// # Errors
-    /// Somebody wants it to stop, or the time is over.
-    pub(crate) async fn rest(&self) -> Result<(), Error> {
-        tokio::select! {
-            () = sleep(self.transport.retry_interval) => Ok(()),
-            () = self.stop() => Err(self.stopped()),
-        }
-    }
-
-    /// Whether nobody wants it to stop, and there is time left.
-    fn may_go_on(&self) -> Result<(), Error> {
-        let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if self.cancel.is_cancelled() || is_late { Err(self.stopped()) } else { Ok(()) }
-    }
-
-    /// Ends when somebody wants it to stop, or the time is over.
-    fn stop(&self) -> impl Future<Output = ()> + use<'a> {
-        let (cancel, deadline) = (self.cancel, self.deadline);
-        async move {
-            while !cancel.is_cancelled() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
-                sleep(CANCEL_TICK).await;
-            }
-        }
-    }
-
-    /// Why it stopped.
-    fn stopped(&self) -> Error {
-        match self.transport.max_duration {
-            Some(limit) if !self.cancel.is_cancelled() => {
-                Error::TooSlow { url: self.name(), offset: self.position, seconds: limit.as_secs() }
-            }
-            _ => Error::Cancelled,
-        }
-    }
-
-    /// Goes on to the next location, which is to continue where this one ended.
-    fn give_up(&mut self, error: Error, for_good: bool) -> Result<(), Interrupt> {
-        if matches!(error, Error::Cancelled | Error::TooSlow { .. }) {
-            return Err(error.into());
-        }
-        let (name, reason) = (self.name(), error.report());
-        self.locations.give_up(error, for_good)?;
-        tracing::warn!(source = name, reason, "source given up, trying the next");
-        self.events.emit(EventKind::Notice { message: format!("{reason}; trying the next source") });
-        self.body = None;
-        self.failures = 0;
-        self.failed_at = self.position;
-        Ok(())
     }
 }
