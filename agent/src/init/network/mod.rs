@@ -5,6 +5,8 @@
 //! in the background, and leases are renewed for as long as the machine runs. IPv6 addresses are the kernel's business as far as
 //! router advertisements give them; the rest ([`ipv6`], [`dhcp6`]) happens at the same time on the same interfaces.
 
+mod asking;
+mod care;
 mod configure;
 mod dhcp;
 mod dhcp6;
@@ -17,7 +19,6 @@ mod names;
 mod plan;
 mod state;
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -28,13 +29,12 @@ use events::{EventKind, Events, Phase};
 use sys::Host;
 
 use crate::cmdline::Cmdline;
-use configure::{apply_lease, apply_static, remove_lease};
-use dhcp::{Lease, Progress};
-use given::{Given, GivenLink, GivenRoute, LinkKind};
+use care::Care;
+use given::{Given, GivenLink, LinkKind};
 use link::Link;
 pub use mac::{Mac, NotAMac};
 use plan::{Method, Plan, StaticAddress};
-use state::{Condition, Graces, Names, Shared};
+use state::{Condition, Graces, Shared};
 
 /// Reads anything that a network says in any of its languages (DHCP, DHCPv6, router advertisements) and forgets it. For whoever
 /// tries to break the readers; says how many of them understood it.
@@ -63,12 +63,6 @@ const GRACES: Graces = Graces {
     boot: Duration::from_secs(30),
     ipv4: Duration::from_secs(10), // three questions of DHCP and a bit
 };
-/// The prefix of an address that DHCPv6 gives: the server says nothing of the network around it.
-const ALONE: u8 = 128;
-/// Metric of the routes of the interface booted from; others follow after it.
-const BOOT_METRIC: u32 = 100;
-const OTHER_METRIC: u32 = 200;
-
 /// An interface that has an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Up {
@@ -367,222 +361,6 @@ pub(super) fn describe_links(host: &Host) -> Vec<String> {
         format!("{} {} {}", link.name, link.mac, if own.is_empty() { "has no address".into() } else { own })
     };
     link::list(host).into_iter().map(line).collect()
-}
-
-/// Each once, where it stood first: several servers of one network tell the same.
-fn without_repetition<T: Ord + Clone>(items: Vec<T>) -> Vec<T> {
-    let mut seen = BTreeSet::new();
-    items.into_iter().filter(|item| seen.insert(item.clone())).collect()
-}
-
-/// One interface and all it takes to look after it.
-#[derive(Clone)]
-struct Care {
-    network: Network,
-    host: Host,
-    index: u32,
-    link: Link,
-}
-
-impl Care {
-    fn run_dhcp(&self) {
-        let moving = self.network.shared.moving();
-        dhcp::run(&self.host, &self.link, self.index, moving, |progress| match progress {
-            Progress::NoCarrier => self.condition(Condition::NoCarrier),
-            Progress::Asking => self.condition(Condition::Asking),
-            Progress::NoAnswer => self.condition(Condition::NoAnswer),
-            Progress::Leased(lease) => match apply_lease(self.index, lease, self.metric()) {
-                Ok(()) => self.up(self.leased(lease)),
-                Err(error) => {
-                    tracing::warn!(interface = self.link.name, %error, "the address can not be set");
-                    self.condition(Condition::Failed(format!("{} can not be set: {error}", lease.address)));
-                }
-            },
-            Progress::Refused(lease) => {
-                remove_lease(self.index, lease);
-                self.condition(Condition::Asking);
-            }
-        });
-        self.network.shared.remove(&self.link.name);
-        self.write_names();
-    }
-
-    /// Watches what becomes of IPv6, and asks servers where `asks` lets it: at once for `first`, or when a router says so.
-    fn run_ipv6(&self, asks: bool, first: Option<dhcp6::Want>) {
-        let asked = Cell::new(None);
-        let ask = |want: dhcp6::Want| {
-            // Who gives addresses tells the rest as well.
-            if asks && asked.get() != Some(want) && asked.get() != Some(dhcp6::Want::Addresses) {
-                asked.set(Some(want));
-                let care = self.clone();
-                super::spawn(&format!("dhcp6-{}", self.link.name), move || care.run_dhcp6(want));
-            }
-        };
-        if let Some(want) = first {
-            ask(want);
-        }
-        ipv6::run(&self.host, &self.link, self.index, |progress| match progress {
-            ipv6::Progress::Addresses(addresses) => {
-                let global: Vec<_> =
-                    addresses.iter().copied().filter(|address| address.is_global()).collect();
-                let before = self.network.interfaces();
-                if self.network.shared.change_ipv6(&self.link, |ipv6| ipv6.addresses = global) {
-                    self.write_names();
-                    self.tell_new(&before);
-                }
-            }
-            ipv6::Progress::Advertised(advertisement) => {
-                let names = Names {
-                    name_servers: advertisement.name_servers.clone(),
-                    search: advertisement.search.clone(),
-                    time_servers: Vec::new(),
-                };
-                if self.network.shared.change_ipv6(&self.link, |ipv6| ipv6.advertised = names) {
-                    self.write_names();
-                }
-                match (advertisement.managed, advertisement.other) {
-                    (true, _) => ask(dhcp6::Want::Addresses),
-                    (false, true) => ask(dhcp6::Want::Information),
-                    (false, false) => {}
-                }
-            }
-        });
-    }
-
-    fn run_dhcp6(&self, want: dhcp6::Want) {
-        dhcp6::run(&self.host, &self.link, self.index, want, |progress| match progress {
-            dhcp6::Progress::NoAnswer => {
-                tracing::warn!(interface = self.link.name, "no answer from a DHCPv6 server");
-            }
-            dhcp6::Progress::Told(lease) => {
-                for granted in &lease.addresses {
-                    let address = IpAddr::V6(granted.address);
-                    if let Err(error) = sys::net::route::add_address(self.index, address, ALONE) {
-                        tracing::warn!(interface = self.link.name, %address, %error, "the address can not be set");
-                    }
-                }
-                let names = Names {
-                    name_servers: lease.name_servers.clone(),
-                    search: lease.search.clone(),
-                    time_servers: lease.time_servers.clone(),
-                };
-                tracing::info!(interface = self.link.name, ?names, addresses = ?lease.addresses, "DHCPv6 answer");
-                if self.network.shared.change_ipv6(&self.link, |ipv6| ipv6.leased = names) {
-                    self.write_names();
-                }
-            }
-            dhcp6::Progress::Lost(lease) => {
-                for granted in &lease.addresses {
-                    let _ = sys::net::route::remove_address(self.index, granted.address.into(), ALONE); // gone already
-                }
-            }
-        });
-    }
-
-    /// Says which IPv6 addresses have come since.
-    fn tell_new(&self, before: &[Up]) {
-        for up in self.network.interfaces() {
-            let is_new = before.iter().all(|old| old.name != up.name || old.address != up.address);
-            if is_new && up.name == self.link.name {
-                tracing::info!(interface = up.name, address = %up.address, prefix = up.prefix, "address");
-                self.network.notice(format!("network: {} {}/{}", up.name, up.address, up.prefix));
-            }
-        }
-    }
-
-    fn set_static(&self, fixed: &StaticAddress) {
-        match apply_static(self.index, fixed, self.metric()) {
-            Ok(()) => self.up(self.fixed(fixed)),
-            Err(error) => {
-                self.condition(Condition::Failed(format!("{} can not be set: {error}", fixed.address)))
-            }
-        }
-    }
-
-    fn add_route(&self, given: &GivenRoute) {
-        let route = sys::net::route::Route {
-            destination: given.destination,
-            prefix: given.prefix,
-            gateway: Some(given.gateway),
-            interface: self.index,
-            metric: self.metric(),
-        };
-        if let Err(error) = sys::net::route::add_route(&route) {
-            tracing::warn!(interface = self.link.name, ?route, %error, "a route of virtual media can not be set");
-        }
-    }
-
-    fn is_boot_interface(&self) -> bool {
-        self.network.shared.plan().boot_interface == Some(self.link.mac)
-    }
-
-    fn metric(&self) -> u32 {
-        if self.is_boot_interface() { BOOT_METRIC } else { OTHER_METRIC.saturating_add(self.index) }
-    }
-
-    fn condition(&self, condition: Condition) {
-        self.network.shared.set(&self.link, condition);
-    }
-
-    fn up(&self, up: Up) {
-        let news = format!("{} {}/{}", up.name, up.address, up.prefix);
-        let is_new = self
-            .network
-            .shared
-            .ups()
-            .iter()
-            .all(|known| known.name != up.name || known.address != up.address);
-        self.condition(Condition::Up(Box::new(up.clone())));
-        self.write_names();
-        if is_new {
-            let gateway =
-                up.gateway.map_or_else(|| "no gateway".to_owned(), |gateway| format!("via {gateway}"));
-            tracing::info!(interface = up.name, address = %up.address, prefix = up.prefix, gateway, "address");
-            self.network.notice(format!("network: {news} {gateway}"));
-        }
-    }
-
-    fn write_names(&self) {
-        let ups = self.network.shared.ups();
-        let mut servers: Vec<IpAddr> = self.network.shared.plan().all_name_servers().collect();
-        let mut search: Vec<String> = Vec::new();
-        for up in ups {
-            servers.extend(up.dns);
-            search.extend(up.search);
-        }
-        let (servers, search) = (without_repetition(servers), without_repetition(search));
-        files::write_resolv_conf(&self.host, &servers, &search);
-    }
-
-    fn leased(&self, lease: &Lease) -> Up {
-        Up {
-            name: self.link.name.clone(),
-            mac: self.link.mac,
-            address: lease.address.into(),
-            prefix: lease.prefix,
-            gateway: lease.gateway().map(Into::into),
-            dns: lease.name_servers.iter().copied().map(Into::into).collect(),
-            search: lease.search.clone(),
-            ntp: lease.ntp.iter().copied().map(Into::into).collect(),
-            hostname: lease.host_name.clone(),
-            is_boot_interface: self.is_boot_interface(),
-        }
-    }
-
-    fn fixed(&self, fixed: &StaticAddress) -> Up {
-        Up {
-            name: self.link.name.clone(),
-            mac: self.link.mac,
-            address: fixed.address,
-            prefix: fixed.prefix,
-            gateway: fixed.gateway,
-            dns: Vec::new(),
-            search: Vec::new(),
-            ntp: Vec::new(),
-            hostname: None,
-            is_boot_interface: self.is_boot_interface(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,15 +10,12 @@ use std::time::Duration;
 use super::datagram::{self, Route};
 use super::lease::Lease;
 use super::message::{Kind, Message, option};
+use crate::init::network::asking;
 use crate::init::network::mac::Mac;
 
 const SERVER_PORT: u16 = 67;
 pub(super) const CLIENT_PORT: u16 = 68;
 const EVERYBODY: [u8; 6] = sys::net::packet::BROADCAST;
-/// Requests for an offered address before it is given up.
-const REQUEST_TRIES: u32 = 3;
-/// The longest wait for an offer.
-const LONGEST_WAIT: u32 = 16;
 /// From this round on servers are asked to answer by broadcast: some switch or hypervisor may know no better.
 const BROADCAST_FROM: u32 = 2;
 const WANTED: [u8; 10] = [
@@ -69,7 +66,7 @@ impl Client {
         let transaction = wire.random();
         let mut discover = self.message(Kind::Discover, transaction, round);
         discover.options.insert(option::PARAMETERS, WANTED.to_vec());
-        let patience = patience(wire, round);
+        let patience = asking::patience(wire.random(), round);
         let Some((offer, _)) =
             self.exchange(wire, &discover, &Path::broadcast(), patience, &[Kind::Offer])?
         else {
@@ -82,8 +79,8 @@ impl Client {
         if let Some(server) = offer.options.get(&option::SERVER) {
             request.options.insert(option::SERVER, server.clone());
         }
-        for attempt in 0..REQUEST_TRIES {
-            let patience = self::patience(wire, attempt);
+        for attempt in 0..asking::REQUEST_TRIES {
+            let patience = asking::patience(wire.random(), attempt);
             let answer =
                 self.exchange(wire, &request, &Path::broadcast(), patience, &[Kind::Ack, Kind::Nak])?;
             match answer {
@@ -107,7 +104,7 @@ impl Client {
         } else {
             Path { source: lease.address, target: lease.server, station: lease.station }
         };
-        let patience = patience(wire, 2);
+        let patience = asking::patience(wire.random(), 2);
         let answer = self.exchange(wire, &request, &path, patience, &[Kind::Ack, Kind::Nak])?;
         Ok(match answer {
             None => Renewal::Silence,
@@ -202,13 +199,6 @@ impl Path {
     fn broadcast() -> Self {
         Self { source: Ipv4Addr::UNSPECIFIED, target: Ipv4Addr::BROADCAST, station: EVERYBODY }
     }
-}
-
-/// 1, 2, 4, 8, 16, 16, ... seconds, give or take an eighth: machines that are switched on together shall not ask together.
-fn patience(wire: &mut impl Wire, round: u32) -> Duration {
-    let seconds = 1_u32.checked_shl(round).unwrap_or(LONGEST_WAIT).clamp(1, LONGEST_WAIT);
-    let eighth = wire.random() % 251; // milliseconds a second: 0 to 250
-    Duration::from_millis(u64::from(seconds) * u64::from(875 + eighth))
 }
 
 #[cfg(test)]

@@ -6,8 +6,6 @@ mod lease;
 mod message;
 mod vigil;
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +19,7 @@ pub(super) use message::is_name;
 pub(super) use vigil::Moving;
 use vigil::{Vigil, Woken};
 
+use super::asking::{self, PAUSE_AFTER_ERROR, RENEWAL_PAUSE, SILENT_ROUNDS, is_there};
 use super::link::{self, Link};
 
 /// Reads a packet as the client does, down to the lease. For whoever tries to break the reader; says whether it is one.
@@ -34,14 +33,8 @@ pub(super) fn reads(packet: &[u8]) -> bool {
 
 /// How often a cable is looked for.
 const CARRIER_LOOK: Duration = Duration::from_millis(100);
-/// How long to leave a socket alone that failed.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
-/// How long to wait between attempts to keep a lease whose server is silent.
-const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 /// The largest packet an Ethernet without jumbo frames carries, and then some.
 const LARGEST_PACKET: usize = 2048;
-/// Rounds without an offer before it is reported.
-const SILENT_ROUNDS: u32 = 3;
 
 /// What happens to an interface.
 #[derive(Debug)]
@@ -169,10 +162,6 @@ fn keep(
     }
 }
 
-fn is_there(host: &Host, link: &Link) -> bool {
-    host.path(format!("/sys/class/net/{}", link.name)).exists()
-}
-
 /// A real interface. Opened for one exchange only: an open packet socket sees all that passes.
 struct Socket {
     socket: PacketSocket,
@@ -202,10 +191,6 @@ impl Wire for Socket {
     }
 
     fn random(&mut self) -> u32 {
-        // The standard library seeds these keys from the kernel; a DHCP transaction asks for no more.
-        let mut hasher = RandomState::new().build_hasher();
-        hasher.write_u32(0);
-        let [a, b, c, d, ..] = hasher.finish().to_ne_bytes();
-        u32::from_ne_bytes([a, b, c, d])
+        asking::random()
     }
 }

@@ -6,13 +6,10 @@ use std::io;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use super::super::asking;
 use super::super::mac::Mac;
 use super::message::{Granted, Kind, Message, client_id, identity_association, option};
 
-/// Requests for an advertised address before it is given up.
-const REQUEST_TRIES: u32 = 3;
-/// The longest wait for an answer.
-const LONGEST_WAIT: u32 = 16;
 /// An address whose server names no time to renew is renewed at half its life, and by anybody at four fifths (RFC 8415, 14.2).
 const DEFAULT_LIFE: Duration = Duration::from_secs(24 * 3600);
 
@@ -53,7 +50,7 @@ impl Client {
     pub(super) fn ask(&self, wire: &mut impl Wire, round: u32) -> io::Result<Option<Lease>> {
         let mut solicit = self.message(Kind::Solicit, wire, &[]);
         solicit.options.push((option::RAPID_COMMIT, Vec::new()));
-        let patience = patience(wire, round);
+        let patience = asking::patience(wire.random(), round);
         let wanted = |answer: &Message| {
             let rapid = answer.kind == Kind::Reply && answer.get(option::RAPID_COMMIT).is_some();
             (rapid || answer.kind == Kind::Advertise) && answer.association(self.association_id()).is_some()
@@ -66,8 +63,8 @@ impl Client {
         let server = offer.get(option::SERVER_ID).unwrap_or_default().to_vec();
         let mut request = self.message(Kind::Request, wire, &addresses);
         request.options.push((option::SERVER_ID, server));
-        for attempt in 0..REQUEST_TRIES {
-            let patience = self::patience(wire, attempt);
+        for attempt in 0..asking::REQUEST_TRIES {
+            let patience = asking::patience(wire.random(), attempt);
             if let Some(reply) =
                 self.exchange(wire, &request, patience, |answer| answer.kind == Kind::Reply)?
             {
@@ -81,7 +78,7 @@ impl Client {
     pub(super) fn inform(&self, wire: &mut impl Wire, round: u32) -> io::Result<Option<Lease>> {
         let mut question = self.message(Kind::InformationRequest, wire, &[]);
         question.options.retain(|(code, _)| *code != option::IA_NA);
-        let patience = patience(wire, round);
+        let patience = asking::patience(wire.random(), round);
         let reply = self.exchange(wire, &question, patience, |answer| answer.kind == Kind::Reply)?;
         Ok(reply.map(|reply| told(&reply)))
     }
@@ -99,7 +96,7 @@ impl Client {
         if !anybody {
             question.options.push((option::SERVER_ID, lease.server.clone()));
         }
-        let patience = patience(wire, 3);
+        let patience = asking::patience(wire.random(), 3);
         let reply = self.exchange(wire, &question, patience, |answer| answer.kind == Kind::Reply)?;
         Ok(reply.and_then(|reply| self.lease(&reply)))
     }
@@ -169,13 +166,6 @@ fn told(reply: &Message) -> Lease {
         server: reply.get(option::SERVER_ID).unwrap_or_default().to_vec(),
         ..Lease::default()
     }
-}
-
-/// 1, 2, 4, 8, 16, 16, ... seconds, give or take an eighth: machines that are switched on together shall not ask together.
-fn patience(wire: &mut impl Wire, round: u32) -> Duration {
-    let seconds = 1_u32.checked_shl(round).unwrap_or(LONGEST_WAIT).clamp(1, LONGEST_WAIT);
-    let eighth = wire.random() % 251; // milliseconds a second: 0 to 250
-    Duration::from_millis(u64::from(seconds) * u64::from(875 + eighth))
 }
 
 #[cfg(test)]

@@ -3,8 +3,6 @@
 mod client;
 mod message;
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::thread;
@@ -15,6 +13,7 @@ use sys::Host;
 pub(super) use client::Lease;
 use client::{Client, Wire};
 
+use super::asking::{self, PAUSE_AFTER_ERROR, RENEWAL_PAUSE, SILENT_ROUNDS, is_there};
 use super::ipv6::addresses;
 use super::link::Link;
 
@@ -34,14 +33,8 @@ const SERVER_PORT: u16 = 547;
 const LARGEST: usize = 4096;
 /// How long to wait for a link-local address, which the kernel first checks for duplicates.
 const ADDRESS_LOOK: Duration = Duration::from_millis(200);
-/// How long to leave a socket alone that failed.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
-/// How long to wait between attempts to keep a lease whose server is silent.
-const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 /// How often information is asked for anew.
 const INFORMATION_AGE: Duration = Duration::from_secs(3600);
-/// Rounds without an answer before it is reported.
-const SILENT_ROUNDS: u32 = 3;
 
 /// What is wanted of the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,10 +137,6 @@ fn keep(
     }
 }
 
-fn is_there(host: &Host, link: &Link) -> bool {
-    host.path(format!("/sys/class/net/{}", link.name)).exists()
-}
-
 /// A real interface. Opened for one exchange only.
 struct Socket {
     socket: UdpSocket,
@@ -195,10 +184,6 @@ impl Wire for Socket {
     }
 
     fn random(&mut self) -> u32 {
-        // The standard library seeds these keys from the kernel; a DHCP transaction asks for no more.
-        let mut hasher = RandomState::new().build_hasher();
-        hasher.write_u32(0);
-        let [a, b, c, d, ..] = hasher.finish().to_ne_bytes();
-        u32::from_ne_bytes([a, b, c, d])
+        asking::random()
     }
 }
