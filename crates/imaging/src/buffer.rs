@@ -53,7 +53,11 @@ impl Pool {
             match free.recv_timeout(CANCEL_TICK) {
                 Ok(place) => {
                     let memory = place.unwrap_or_else(|| AlignedBuffer::new(self.size));
-                    return Ok(Buffer { memory: Some(memory), filled: 0, home: self.give_back.clone() });
+                    return Ok(Buffer {
+                        memory: Some(memory),
+                        filled: 0,
+                        home: Some(self.give_back.clone()),
+                    });
                 }
                 Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => return Err(Error::Cancelled),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -69,7 +73,8 @@ impl Pool {
 pub(crate) struct Buffer {
     memory: Option<AlignedBuffer>,
     filled: usize,
-    home: SyncSender<Option<AlignedBuffer>>,
+    /// None where it came from no pool.
+    home: Option<SyncSender<Option<AlignedBuffer>>>,
 }
 
 impl Buffer {
@@ -116,23 +121,47 @@ impl Deref for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some(memory) = self.memory.take() {
+        if let (Some(memory), Some(home)) = (self.memory.take(), &self.home) {
             // Fails only when the pool is gone, and then the memory is freed.
-            let _ = self.home.try_send(Some(memory));
+            let _ = home.try_send(Some(memory));
         }
     }
 }
 
-/// A part of a shared buffer.
+/// A part of a shared buffer. The buffer is filled anew when all its parts are gone.
 #[derive(Clone)]
-pub(crate) struct Slice {
+pub struct Slice {
     buffer: Arc<Buffer>,
     range: Range<usize>,
+}
+
+impl std::fmt::Debug for Slice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Slice({} bytes)", self.len())
+    }
 }
 
 impl Slice {
     pub(crate) fn new(buffer: &Arc<Buffer>, range: Range<usize>) -> Self {
         Self { buffer: Arc::clone(buffer), range }
+    }
+
+    /// A part of this part; empty where it would reach beyond it.
+    pub(crate) fn part(&self, range: Range<usize>) -> Self {
+        let start = self.range.start.saturating_add(range.start);
+        let end = self.range.start.saturating_add(range.end);
+        let range = if start <= end && end <= self.range.end { start..end } else { 0..0 };
+        Self { buffer: Arc::clone(&self.buffer), range }
+    }
+}
+
+/// A copy, in page-aligned memory of its own.
+impl From<&[u8]> for Slice {
+    fn from(bytes: &[u8]) -> Self {
+        let memory = AlignedBuffer::new(bytes.len());
+        let mut buffer = Buffer { memory: Some(memory), filled: 0, home: None };
+        buffer.append(bytes);
+        Self::new(&Arc::new(buffer), 0..bytes.len())
     }
 }
 
@@ -162,6 +191,14 @@ impl Chunk {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_stay_inside_what_they_are_a_part_of() {
+        let slice = Slice::from(&b"0123456789"[..]).part(2..8);
+        assert_eq!(&*slice, b"234567");
+        assert_eq!(&*slice.part(1..6), b"34567");
+        assert!(slice.part(1..7).is_empty() && slice.part(usize::MAX..usize::MAX).is_empty());
+    }
 
     #[test]
     fn a_pool_hands_out_no_more_than_its_count_and_takes_buffers_back() {

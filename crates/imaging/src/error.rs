@@ -13,6 +13,7 @@ use crate::digest::Algorithm;
 use crate::inspect::{Refusal, Rule};
 use crate::qcow2::Qcow2Error;
 use crate::signature::KeyId;
+use crate::sink::Located;
 
 /// What callers decide by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -277,7 +278,7 @@ pub enum Error {
     /// The disk could not be written.
     #[error("{operation} disk at offset {offset}, {length} bytes")]
     Disk {
-        /// `writing`, `zeroing`, `flushing`.
+        /// `writing`, `zeroing`, `clearing`, `flushing`, `reading`.
         operation: &'static str,
         /// Offset on the disk.
         offset: u64,
@@ -358,6 +359,17 @@ impl Error {
             }
             Error::TooSlow { .. } => ErrorKind::Timeout,
             Error::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+
+    /// Makes an error of the disk a named one. Where the disk says itself what failed and where, that counts: it may have been
+    /// an earlier write.
+    pub(crate) fn disk(operation: &'static str, offset: u64, length: u64) -> impl FnOnce(io::Error) -> Self {
+        move |error| match Located::of(error) {
+            Ok(Located { operation, offset, length, source }) => {
+                Error::Disk { operation, offset, length, source }
+            }
+            Err(source) => Error::Disk { operation, offset, length, source },
         }
     }
 

@@ -6,12 +6,14 @@
 //! for, a matching signature, gives a [`Verified`] disk, and only that can be committed. A failure at any point leaves a disk that boots neither the old
 //! system nor half of the new one.
 
+use std::ops::Range;
+
 use crate::cancel::Cancel;
 use crate::draft::Changes;
 use crate::error::Error;
 use crate::proof::Proof;
 use crate::read_back::{self, Sums};
-use crate::sink::BlockSink;
+use crate::sink::{BlockSink, Slice};
 
 /// How much of each end of the disk is kept back.
 pub(crate) const HELD: u64 = 1024 * 1024;
@@ -59,12 +61,11 @@ pub(crate) struct Committed {
 /// **Zeroes what the old system could boot from, or be recognised by**, durably.
 fn clear(sink: &mut dyn BlockSink) -> Result<(), Error> {
     let size = sink.size();
-    let disk = |operation, offset, length| move |source| Error::Disk { operation, offset, length, source };
     // First what it boots from: without that the rest is not looked at.
     for (offset, length) in [(0, HELD.min(size)), (size.saturating_sub(HELD), HELD.min(size))] {
-        sink.zero_range(offset, length).map_err(disk("zeroing", offset, length))?;
+        sink.zero_range(offset, length).map_err(Error::disk("zeroing", offset, length))?;
     }
-    sink.prepare().map_err(disk("clearing", 0, size))?;
+    sink.prepare().map_err(Error::disk("clearing", 0, size))?;
     flush(sink)
 }
 
@@ -115,6 +116,21 @@ impl<'a> Unverified<'a> {
 
     /// **Writes** `data` at `offset`, except for what is held back.
     pub(crate) fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
+        self.put(offset, data, |sink, at, part| sink.write_at(at, data.get(part).unwrap_or_default()))
+    }
+
+    /// As [`Unverified::write_at`], perhaps later: see [`BlockSink::submit`].
+    pub(crate) fn submit(&mut self, offset: u64, data: &Slice) -> Result<(), Error> {
+        self.put(offset, data, |sink, at, part| sink.submit(at, data.part(part)))
+    }
+
+    /// Has the parts of `data` that are not held back written by `write`, which gets the offset on the disk and the part.
+    fn put(
+        &mut self,
+        offset: u64,
+        data: &[u8],
+        mut write: impl FnMut(&mut dyn BlockSink, u64, Range<usize>) -> std::io::Result<()>,
+    ) -> Result<(), Error> {
         let mut sums = self.sums.take();
         self.each(offset, data.len() as u64, |part, start, length| {
             let from = usize::try_from(start - offset).map_err(|_| Error::Pipeline("range too large"))?;
@@ -123,12 +139,7 @@ impl<'a> Unverified<'a> {
             match part {
                 Part::Held(space) => space.copy_from_slice(bytes),
                 Part::Disk(sink) => {
-                    sink.write_at(start, bytes).map_err(|source| Error::Disk {
-                        operation: "writing",
-                        offset: start,
-                        length,
-                        source,
-                    })?;
+                    write(sink, start, from..from + count).map_err(Error::disk("writing", start, length))?;
                     if let Some(sums) = &mut sums {
                         sums.add(start, bytes);
                     }
@@ -146,12 +157,9 @@ impl<'a> Unverified<'a> {
         self.each(offset, length, |part, start, length| {
             match part {
                 Part::Held(space) => space.fill(0),
-                Part::Disk(sink) => sink.zero_range(start, length).map_err(|source| Error::Disk {
-                    operation: "zeroing",
-                    offset: start,
-                    length,
-                    source,
-                })?,
+                Part::Disk(sink) => {
+                    sink.zero_range(start, length).map_err(Error::disk("zeroing", start, length))?;
+                }
             }
             Ok(())
         })?;
@@ -302,12 +310,8 @@ impl<'a> Verified<'a> {
 fn write_held(sink: &mut dyn BlockSink, held: &[Held]) -> Result<(), Error> {
     flush(sink)?;
     for held in held.iter().rev().filter(|held| held.touched) {
-        sink.write_at(held.start, &held.bytes).map_err(|source| Error::Disk {
-            operation: "writing",
-            offset: held.start,
-            length: held.bytes.len() as u64,
-            source,
-        })?;
+        let length = held.bytes.len() as u64;
+        sink.write_at(held.start, &held.bytes).map_err(Error::disk("writing", held.start, length))?;
         flush(sink)?;
     }
     Ok(())
@@ -337,7 +341,7 @@ fn zero_again(sink: &mut dyn BlockSink, held: &[Held]) {
 
 fn flush(sink: &mut dyn BlockSink) -> Result<(), Error> {
     let length = sink.size();
-    sink.flush().map_err(|source| Error::Disk { operation: "flushing", offset: 0, length, source })
+    sink.flush().map_err(Error::disk("flushing", 0, length))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub use oci::{OciImage, OciReference, resolve_oci};
 pub use qcow2::Qcow2Error;
 pub use request::{ImageRequest, Proxies, Transport, Written};
 pub use signature::{ExpectedSignature, KeyId, PublicKey, SignatureError, TrustedKeys};
-pub use sink::{BlockSink, DeviceSink, FrailSink, MemorySink, NullSink, Trouble};
+pub use sink::{BlockSink, DeviceSink, FrailSink, MemorySink, NullSink, Slice, Trouble};
 pub use small::{SmallFile, fetch_into, fetch_small};
 pub use translate::{Draft, Translate};
 pub use write::write_image;

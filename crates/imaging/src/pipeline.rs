@@ -2,7 +2,7 @@
 //!
 //! Network thread: fills chunks. Hashing thread: digests them, and nothing else, as it is the slowest stage of a raw image. Decoding
 //! thread: takes the same chunks apart into pieces of the disk, handing compressed clusters to a few inflating threads. Calling
-//! thread: puts the pieces onto the disk. The channels are short and chunks come from a fixed pool, so the slowest stage
+//! thread: hands the pieces to the disk, which writes several at a time. The channels are short and chunks come from a fixed pool, so the slowest stage
 //! sets the pace and memory stays what it is at the start. A stage that fails drops its ends of the channels, and the others
 //! hang up in turn; the first real reason wins.
 //!
@@ -44,8 +44,11 @@ const SCRATCH: usize = 256 * 1024;
 /// Batches of compressed clusters under way to the inflating threads.
 const BATCHES_UNDER_WAY: usize = 2;
 
-/// Chunks in the pool: those under way, one in each stage's hands, and those that queued pieces still refer to.
-pub(crate) const POOL: usize = CHUNKS_UNDER_WAY + 5;
+/// Chunks in the pool: those under way, and one that is filled while another one is digested.
+pub(crate) const POOL: usize = CHUNKS_UNDER_WAY + 2;
+
+/// Chunks besides, where pieces of the disk lie in chunks of the file: those that the disk has not taken yet.
+pub(crate) const POOL_OF_PIECES: usize = 3;
 
 /// The most that is zeroed between two looks at the cancel flag.
 const ZERO_STEP: u64 = 256 * 1024 * 1024;
@@ -373,7 +376,7 @@ fn write(
                 if let Some((offset, length)) = zeroes.take() {
                     zero(disk, offset, length, pass, teller)?;
                 }
-                disk.write_at(offset, &bytes)?;
+                disk.submit(offset, &bytes)?;
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,

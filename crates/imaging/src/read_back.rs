@@ -4,8 +4,6 @@
 //! times a number drawn from its offset. Words are multiplied whole, which is the same. Two contents of a region have the
 //! same sum by an accident of one in 2^64; nobody is meant to be kept from forging one, that is the digest's work.
 
-use std::io;
-
 use sys::AlignedBuffer;
 
 use crate::buffer::CHUNK;
@@ -84,12 +82,7 @@ impl Sums {
 /// Reads from the disk, failing by name.
 pub(crate) fn read(sink: &mut dyn BlockSink, offset: u64, space: &mut [u8]) -> Result<(), Error> {
     let length = space.len() as u64;
-    sink.read_at(offset, space).map_err(|source: io::Error| Error::Disk {
-        operation: "reading back",
-        offset,
-        length,
-        source,
-    })
+    sink.read_at(offset, space).map_err(Error::disk("reading", offset, length))
 }
 
 /// The sum of bytes at `offset`.

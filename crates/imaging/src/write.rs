@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::hold_back::{Unverified, Verified};
 use crate::inspect::sectors::{self, Mismatch, Verdict};
 use crate::inspect::{self, Kind, Rule};
-use crate::pipeline::{self, Decoder, Interrupt, Output, POOL, Pass};
+use crate::pipeline::{self, Decoder, Interrupt, Output, POOL, POOL_OF_PIECES, Pass};
 use crate::progress::{self, Meter, Pace};
 use crate::proof::Expected;
 use crate::qcow2;
@@ -172,7 +172,7 @@ impl Job<'_> {
         if self.request.checks.whole_disk {
             runtime.block_on(self.guard_sectors(source, total, &first, &plan, sink))?;
         }
-        pool.grow(plan.lag);
+        pool.grow(plan.held);
         tracing::info!(
             image = self.request.label,
             source = source.name(),
@@ -278,7 +278,7 @@ impl Job<'_> {
                 inside: Some(head),
                 virtual_size: None,
                 compressed: None,
-                lag: 0,
+                held: 0,
                 decoder,
             });
         }
@@ -292,7 +292,7 @@ impl Job<'_> {
                 inside: None,
                 virtual_size: total,
                 compressed: None,
-                lag: 0,
+                held: POOL_OF_PIECES,
                 decoder,
             });
         }
@@ -302,7 +302,7 @@ impl Job<'_> {
             inside: None,
             virtual_size: Some(planned.virtual_size),
             compressed: Some(planned.cluster),
-            lag: planned.lag,
+            held: POOL_OF_PIECES + planned.lag,
             decoder: Box::new(planned.stream),
         })
     }
@@ -399,8 +399,8 @@ struct Plan {
     virtual_size: Option<u64>,
     /// Bytes of a cluster, where clusters may be compressed.
     compressed: Option<usize>,
-    /// Chunks that the decoder holds on to.
-    lag: usize,
+    /// Chunks that the decoder and pieces of the disk hold on to.
+    held: usize,
     decoder: Box<dyn Decoder>,
 }
 

@@ -149,6 +149,75 @@ fn loop_zero_ranges_and_unaligned_writes_touch_only_what_they_name() {
 }
 
 #[test]
+fn loop_what_was_handed_over_is_seen_by_all_that_comes_after() {
+    for sector in [512, 4096] {
+        let Some(disk) = Loop::new(4 * MIB, sector) else { return };
+        let mut model = vec![0xa5u8; 4 * MIB];
+        let mut sink = DeviceSink::open(&disk.device).unwrap();
+        let mut seed = u64::from(sector);
+        let mut draw = |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) as usize % below
+        };
+        for round in 0..400usize {
+            // Every kind on ranges that overlap, of whole sectors most of the time.
+            let unit = if draw(4) == 0 { 1 } else { 4096 };
+            let offset = draw(3 * MIB / unit) * unit;
+            let length = (1 + draw(MIB / unit)) * unit;
+            let range = offset..offset + length;
+            match draw(8) {
+                0 => {
+                    sink.zero_range(offset as u64, length as u64).unwrap();
+                    model[range].fill(0);
+                }
+                1 => {
+                    let mut found = vec![0; length];
+                    sink.read_at(offset as u64, &mut found).unwrap();
+                    assert!(found == model[range], "round {round}");
+                }
+                2 => {
+                    let data = vec![round as u8; length];
+                    sink.write_at(offset as u64, &data).unwrap();
+                    model[range].fill(round as u8);
+                }
+                _ => {
+                    let data = vec![round as u8 ^ 0x3c; length];
+                    sink.submit(offset as u64, data.as_slice().into()).unwrap();
+                    model[range].copy_from_slice(&data);
+                }
+            }
+        }
+        sink.flush().unwrap();
+        assert!(disk.contents() == model, "sector size {sector}");
+    }
+}
+
+#[test]
+fn loop_a_write_that_fails_later_tells_where() {
+    let Some(disk) = Loop::new(8 * MIB, 512) else { return };
+    let mut sink = DeviceSink::open(&disk.device).unwrap();
+    // The disk shrinks under the sink's hands.
+    disk.backing.as_file().set_len(4 * MIB as u64).unwrap();
+    let status = Command::new("losetup").arg("--set-capacity").arg(&disk.device).status().unwrap();
+    assert!(status.success());
+    let data = vec![1; MIB];
+    let mut told = None;
+    for offset in [MIB, 5 * MIB, 2 * MIB, 3 * MIB] {
+        told = told.or(sink.submit(offset as u64, data.as_slice().into()).err());
+    }
+    let error = told.or(sink.flush().err()).unwrap();
+    assert!(
+        error.to_string().starts_with("writing at offset 5242880, 1048576 bytes: the disk is gone"),
+        "{error}"
+    );
+    // Told once: what comes after is on the disk.
+    sink.submit(MIB as u64, data.as_slice().into()).unwrap();
+    sink.flush().unwrap();
+    drop(sink);
+    assert!(disk.contents()[MIB..2 * MIB] == data);
+}
+
+#[test]
 fn a_plain_file_is_no_disk() {
     let file = tempfile::NamedTempFile::new().unwrap();
     File::create(file.path()).unwrap();

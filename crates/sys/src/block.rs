@@ -10,6 +10,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -90,6 +91,8 @@ enum ZeroMethod {
 
 /// A block device, open for reading and writing with `O_EXCL` and `O_DIRECT`.
 ///
+/// Shared by threads, each call is the kernel's own and ranges that touch are for the callers to keep in order.
+///
 /// `O_EXCL` makes the kernel refuse (`EBUSY`) a device that is mounted, swapped on, or part of an array or mapping.
 #[derive(Debug)]
 pub struct BlockDevice {
@@ -97,7 +100,7 @@ pub struct BlockDevice {
     file: File,
     size: u64,
     logical_sector_size: u32,
-    zero_method: ZeroMethod,
+    zero_method: Mutex<ZeroMethod>,
 }
 
 impl BlockDevice {
@@ -125,7 +128,13 @@ impl BlockDevice {
             .ok()
             .filter(|s| s.is_power_of_two() && *s >= 512)
             .ok_or_else(|| io::Error::other(format!("device reports a sector size of {sector}")))?;
-        Ok(Self { path: path.to_owned(), file, size, logical_sector_size, zero_method: ZeroMethod::Punch })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            size,
+            logical_sector_size,
+            zero_method: Mutex::new(ZeroMethod::Punch),
+        })
     }
 
     /// The path it was opened by.
@@ -164,7 +173,7 @@ impl BlockDevice {
 
     /// **Zeroes** `length` bytes at `offset` (sector multiples): reads return zeroes afterwards. By the device's own
     /// write-zeroes where it has one, else by writing.
-    pub fn zero_range(&mut self, offset: u64, length: u64) -> io::Result<()> {
+    pub fn zero_range(&self, offset: u64, length: u64) -> io::Result<()> {
         let end = offset.checked_add(length).filter(|end| *end <= self.size).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "range to zero ends beyond the device")
         })?;
@@ -177,9 +186,10 @@ impl BlockDevice {
         Ok(())
     }
 
-    fn zero_step(&mut self, offset: u64, length: u64) -> io::Result<()> {
+    fn zero_step(&self, offset: u64, length: u64) -> io::Result<()> {
         loop {
-            let (mode, next) = match self.zero_method {
+            let method = *self.zero_method();
+            let (mode, next) = match method {
                 ZeroMethod::Punch => (
                     FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE,
                     ZeroMethod::ZeroRange,
@@ -193,12 +203,16 @@ impl BlockDevice {
                 Ok(()) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(errno @ (Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::ENODEV | Errno::EINVAL)) => {
-                    tracing::debug!(device = %self.path.display(), method = ?self.zero_method, %errno, "no such way to zero");
-                    self.zero_method = next;
+                    tracing::debug!(device = %self.path.display(), ?method, %errno, "no such way to zero");
+                    *self.zero_method() = next;
                 }
                 Err(errno) => return Err(errno.into()),
             }
         }
+    }
+
+    fn zero_method(&self) -> MutexGuard<'_, ZeroMethod> {
+        self.zero_method.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {

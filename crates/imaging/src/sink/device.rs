@@ -1,20 +1,27 @@
-//! A block device as a sink: direct I/O for what is aligned, read-modify-write of single sectors for what is not.
+//! A block device as a sink: direct I/O for what is aligned, several writes at a time; read-modify-write of single sectors for
+//! what is not.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use sys::{AlignedBuffer, BlockDevice};
 
-use super::BlockSink;
+use super::writers::{ALL, Writers};
+use super::{BlockSink, Located, Slice};
 use crate::error::Error;
 
 /// Memory for data that can not go to the device from where it lies.
 const BOUNCE: usize = 256 * 1024;
 
-/// A disk, opened exclusively. **What is written here is on the disk at once.**
+/// A disk, opened exclusively. **What is written here is on the disk at once**, but for what is handed over
+/// ([`BlockSink::submit`]): that is on the disk before anything else touches it. Errors carry their place.
 #[derive(Debug)]
 pub struct DeviceSink {
-    device: BlockDevice,
+    device: Arc<BlockDevice>,
+    /// Started by the first write that is handed over.
+    writers: Option<Writers>,
     bounce: Option<AlignedBuffer>,
     /// Zeroed before the first byte: start and length in bytes.
     clear: Vec<(u64, u64)>,
@@ -27,7 +34,7 @@ impl DeviceSink {
     /// [`Error::OpenDisk`]: no block device, or in use (mounted, swapped on, part of an array).
     pub fn open(path: &Path) -> Result<Self, Error> {
         BlockDevice::open(path)
-            .map(|device| Self { device, bounce: None, clear: Vec::new() })
+            .map(|device| Self { device: Arc::new(device), writers: None, bounce: None, clear: Vec::new() })
             .map_err(|source| Error::OpenDisk { path: path.to_owned(), source })
     }
 
@@ -42,42 +49,57 @@ impl DeviceSink {
         u64::from(self.device.logical_sector_size())
     }
 
+    /// Waits for what was handed over in the sectors of `length` bytes at `offset`.
+    fn wait(&self, offset: u64, length: u64) -> io::Result<()> {
+        let sector = self.sector();
+        let end = offset.saturating_add(length).checked_next_multiple_of(sector).unwrap_or(u64::MAX);
+        self.wait_for(&(offset - offset % sector..end))
+    }
+
+    fn wait_for(&self, range: &Range<u64>) -> io::Result<()> {
+        self.writers.as_ref().map_or(Ok(()), |writers| writers.wait(range))
+    }
+
     /// Writes `data`, which lies inside one sector, by reading that sector first.
-    fn patch(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+    fn patch(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let sector = self.sector();
         let within = usize::try_from(offset % sector).map_err(io::Error::other)?;
         let mut buffer = AlignedBuffer::new(usize::try_from(sector).map_err(io::Error::other)?);
         let start = offset - offset % sector;
-        self.device.read_at(start, &mut buffer)?;
+        self.read(start, &mut buffer)?;
         buffer.get_mut(within..within + data.len()).ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(data);
-        self.device.write_at(start, &buffer)
+        self.write(start, &buffer)
     }
 
     /// Writes whole sectors, through aligned memory where `data` is not aligned itself.
     fn write_sectors(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
         if self.device.is_aligned(offset, data) {
-            return self.device.write_at(offset, data).map_err(gone);
+            return self.write(offset, data);
         }
-        let bounce = self.bounce.get_or_insert_with(|| AlignedBuffer::new(BOUNCE));
+        let mut bounce = self.bounce.take().unwrap_or_else(|| AlignedBuffer::new(BOUNCE));
         let mut at = offset;
-        for part in data.chunks(BOUNCE) {
+        let result = data.chunks(BOUNCE).try_for_each(|part| {
             let space = bounce.get_mut(..part.len()).ok_or(io::ErrorKind::InvalidInput)?;
             space.copy_from_slice(part);
-            self.device.write_at(at, space).map_err(gone)?;
+            self.write(at, space)?;
             at += part.len() as u64;
-        }
-        Ok(())
+            Ok(())
+        });
+        self.bounce = Some(bounce);
+        result
     }
-}
 
-/// A range was inside the disk when it was opened. That there is no space for it now means that the disk has no size any more.
-fn gone(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::StorageFull => io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("the disk is gone, it was pulled or its controller lost it ({error})"),
-        ),
-        _ => error,
+    /// Writes what is aligned.
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let located = |error| Located::new("writing", offset, data.len() as u64, error);
+        self.device.write_at(offset, data).map_err(|error| located(error).into())
+    }
+
+    /// Reads what is aligned.
+    fn read(&self, offset: u64, space: &mut [u8]) -> io::Result<()> {
+        let length = space.len() as u64;
+        let located = |error| Located::new("reading", offset, length, error);
+        self.device.read_at(offset, space).map_err(|error| located(error).into())
     }
 }
 
@@ -106,6 +128,7 @@ impl BlockSink for DeviceSink {
     }
 
     fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.wait(offset, data.len() as u64)?;
         let (before, whole, after) = split(offset, data.len() as u64, self.sector());
         // Each part is no longer than `data`, so it fits a usize.
         let (first, rest) = data.split_at(usize::try_from(before).map_err(io::Error::other)?);
@@ -122,13 +145,26 @@ impl BlockSink for DeviceSink {
         Ok(())
     }
 
+    fn submit(&mut self, offset: u64, data: Slice) -> io::Result<()> {
+        if !self.device.is_aligned(offset, &data) {
+            return self.write_at(offset, &data);
+        }
+        let writers = match self.writers.take() {
+            Some(writers) => writers,
+            None => Writers::start(&self.device)?,
+        };
+        self.writers.insert(writers).submit(offset, data)
+    }
+
     fn zero_range(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        self.wait(offset, length)?;
         let (before, whole, after) = split(offset, length, self.sector());
         if before > 0 {
             self.patch(offset, &vec![0; usize::try_from(before).map_err(io::Error::other)?])?;
         }
         if whole > 0 {
-            self.device.zero_range(offset + before, whole).map_err(gone)?;
+            let located = |error| Located::new("zeroing", offset + before, whole, error);
+            self.device.zero_range(offset + before, whole).map_err(located)?;
         }
         if after > 0 {
             self.patch(offset + before + whole, &vec![0; usize::try_from(after).map_err(io::Error::other)?])?;
@@ -137,8 +173,9 @@ impl BlockSink for DeviceSink {
     }
 
     fn read_at(&mut self, offset: u64, space: &mut [u8]) -> io::Result<()> {
+        self.wait(offset, space.len() as u64)?;
         if self.device.is_aligned(offset, space) {
-            return self.device.read_at(offset, space);
+            return self.read(offset, space);
         }
         let sector = self.sector();
         let mut bounce = self.bounce.take().unwrap_or_else(|| AlignedBuffer::new(BOUNCE));
@@ -155,7 +192,7 @@ impl BlockSink for DeviceSink {
             let count = left.len().min(length - within);
             let (now, later) = left.split_at_mut(count);
             let Some(whole) = bounce.get_mut(..length) else { break Err(io::ErrorKind::InvalidInput.into()) };
-            if let Err(error) = self.device.read_at(at - within as u64, whole) {
+            if let Err(error) = self.read(at - within as u64, whole) {
                 break Err(error);
             }
             now.copy_from_slice(whole.get(within..within + count).unwrap_or_default());
@@ -167,6 +204,7 @@ impl BlockSink for DeviceSink {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.wait_for(&ALL)?;
         self.device.flush()
     }
 
@@ -189,13 +227,6 @@ impl BlockSink for DeviceSink {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_disk_without_room_for_its_own_sectors_is_said_to_be_gone() {
-        let error = gone(io::Error::from_raw_os_error(28)); // ENOSPC
-        assert!(error.to_string().starts_with("the disk is gone"), "{error}");
-        assert_eq!(gone(io::Error::from_raw_os_error(5)).raw_os_error(), Some(5));
-    }
 
     #[test]
     fn ranges_split_at_sector_boundaries() {

@@ -2,12 +2,16 @@
 
 mod device;
 mod frail;
+mod located;
 mod memory;
+mod writers;
 
 use std::io;
 
+pub use crate::buffer::Slice;
 pub use device::DeviceSink;
 pub use frail::{FrailSink, Trouble};
+pub(crate) use located::Located;
 pub use memory::{MemorySink, NullSink};
 
 /// Something with the shape of a disk.
@@ -30,6 +34,15 @@ pub trait BlockSink: Send {
     /// **Writes** all of `data` at `offset`.
     fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()>;
 
+    /// **Writes** all of `data` at `offset`, perhaps later: the disk may have several such writes under way. Other calls see what was
+    /// handed over before them, as if it had been written at once.
+    ///
+    /// # Errors
+    /// Of this write or of an earlier one, which then any later call may tell. Writes at once unless overridden.
+    fn submit(&mut self, offset: u64, data: Slice) -> io::Result<()> {
+        self.write_at(offset, &data)
+    }
+
     /// **Zeroes** a range: reads return zeroes afterwards, whatever was there before.
     fn zero_range(&mut self, offset: u64, length: u64) -> io::Result<()>;
 
@@ -42,7 +55,7 @@ pub trait BlockSink: Send {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Returns once everything written is on stable storage.
+    /// Returns once everything written and handed over is on stable storage.
     fn flush(&mut self) -> io::Result<()>;
 
     /// Called once after the whole image, head included, is written and flushed: the place to have the kernel read the new

@@ -5,7 +5,7 @@ use std::io;
 use disk::Target;
 use disk::layout::{Layout, Role};
 use disk::table::Table;
-use imaging::{BlockSink, DeviceSink};
+use imaging::{BlockSink, DeviceSink, Slice};
 
 use super::{MIB, PartitionImage};
 
@@ -75,6 +75,11 @@ impl BlockSink for RootSink {
     fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
         let at = self.place(offset, u64::try_from(data.len()).unwrap_or(u64::MAX))?;
         self.disk.write_at(at, data)
+    }
+
+    fn submit(&mut self, offset: u64, data: Slice) -> io::Result<()> {
+        let at = self.place(offset, u64::try_from(data.len()).unwrap_or(u64::MAX))?;
+        self.disk.submit(at, data)
     }
 
     fn zero_range(&mut self, offset: u64, length: u64) -> io::Result<()> {
