@@ -5,6 +5,7 @@
 //! enables it, and apart from everything but the image and its disk (`system`). Everything is mounted for as long as it takes
 //! and unmounted whatever happens.
 
+mod array;
 mod assets;
 mod dracut;
 mod fstab;
@@ -16,7 +17,8 @@ use disk::{Device, Region, Source, partition_path};
 use hwm::{Context, Error};
 use sys::{MountRequest, Mounted};
 
-use self::system::{System, program};
+use self::array::is_disk_signature;
+use self::system::System;
 use super::raid::below::Below;
 use crate::deployment::InstallBootloader;
 
@@ -24,9 +26,6 @@ use crate::deployment::InstallBootloader;
 const BOOT_CODE: usize = 218;
 /// What keeps grub's configuration from looking into other disks, where it may hang, and from writing to itself.
 const CONFIGURE: [(&str, &str); 2] = [("GRUB_DISABLE_OS_PROBER", "true"), ("GRUB_SAVEDEFAULT", "true")];
-/// grub can not write to an array: to remember what was started would be an error at every start, and ten seconds for it to be read.
-const CONFIGURE_IN_ARRAY: [(&str, &str); 2] =
-    [("GRUB_DISABLE_OS_PROBER", "true"), ("GRUB_SAVEDEFAULT", "false")];
 
 /// What is to be made bootable.
 pub(super) struct Job<'a> {
@@ -135,47 +134,6 @@ impl Job<'_> {
         }
     }
 
-    /// Of what may be the root, the one that is. An image in an array may hold several systems or none that can be made bootable,
-    /// and its disks must not be changed for nothing: so it is looked for the image's grub.
-    fn root<'p>(&self, roots: &'p [Part]) -> Result<&'p Part, Error> {
-        if let ([root], None) = (roots, self.below) {
-            return Ok(root);
-        }
-        let mut found = Vec::new();
-        for part in roots {
-            let (node, kind) = (std::path::Path::new(&part.node), mount_kind(part)?);
-            let mounted =
-                Mounted::temporary(&self.cx.host, node, kind, |request| request.read_only().guarded());
-            let mounted = match mounted {
-                Ok(mounted) => mounted,
-                Err(error) if roots.len() > 1 => {
-                    tracing::warn!(partition = part.node, %error, "not mounted, so not looked at for grub");
-                    continue;
-                }
-                Err(error) => {
-                    return Err(Error::other(format!("mounting {} to look for grub", part.node), error));
-                }
-            };
-            let has = |prefix: &&str| program(mounted.path(), &format!("{prefix}-install")).is_some();
-            if Grub::NAMES.iter().any(has) {
-                found.push(part);
-            }
-            mounted.unmount().map_err(|error| Error::other(format!("unmounting {}", part.node), error))?;
-        }
-        match found[..] {
-            [root] => Ok(root),
-            [] => Err(no_grub_in(self.device, roots)),
-            _ => Err(Error::InvalidImage {
-                message: format!(
-                    "several partitions of {} hold a system with grub ({}): say which one is the root, by the property rootfs_uuid of \
-                     the image",
-                    self.device,
-                    nodes(found)
-                ),
-            }),
-        }
-    }
-
     /// The partition with this PARTUUID or label, or with a file system of this UUID.
     fn find(&self, device: &Device, table: &Table, wanted: &str) -> Result<Part, Error> {
         let same = |found: &str| found.eq_ignore_ascii_case(wanted);
@@ -194,51 +152,6 @@ impl Job<'_> {
         table.partitions().iter().find_map(part).ok_or_else(|| Error::DeviceNotFound {
             message: format!("no partition of {} has the UUID {wanted}", self.device),
         })
-    }
-
-    /// The partitions that may hold a system.
-    fn mountable_parts(&self, device: &Device, table: &Table) -> Vec<Part> {
-        let part = |partition: &Partition| {
-            let found = probe(&Region::new(device, partition.start_byte, partition.size_byte))?;
-            let kind = mountable(found.kind).filter(|kind| *kind != "vfat")?;
-            let uuid = found.uuid.unwrap_or_default();
-            let node = partition_path(self.device, partition.number);
-            Some(Part { node, kind: Some(kind), key: format!("UUID={uuid}"), uuid })
-        };
-        table.partitions().iter().filter_map(part).collect()
-    }
-
-    /// Puts grub onto each disk below an array: any of them may fail, or be the one that the firmware starts.
-    fn install_below(&self, system: &mut System, table: &Table, below: &Below) -> Result<(), Error> {
-        self.mount_boot(system, table)?;
-        if system.program("dracut").is_some() {
-            let defaults = system.directory("etc/default")?;
-            dracut::add(&defaults, &below.arrays)
-                .map_err(|error| Error::other("adding the arrays to the image's kernel parameters", error))?;
-        }
-        let disks: Vec<&str> = below.disks.iter().map(String::as_str).collect();
-        install_bios(system, &disks, &CONFIGURE_IN_ARRAY)
-    }
-
-    /// A whole-disk image may have its kernels on a partition of their own, which only its `/etc/fstab` knows.
-    fn mount_boot(&self, system: &mut System, table: &Table) -> Result<(), Error> {
-        let Some(etc) = system.existing_directory("etc") else { return Ok(()) };
-        let source = fstab::source_of(&etc, "/boot")
-            .map_err(|error| Error::other("reading the image's /etc/fstab", error))?;
-        let Some(source) = source else { return Ok(()) };
-        let names = ["UUID=", "LABEL=", "PARTUUID="];
-        let name =
-            names.iter().find_map(|name| source.strip_prefix(name)).ok_or_else(|| Error::InvalidImage {
-                message: format!(
-                    "the image's /etc/fstab mounts {source} on /boot: name it by UUID, LABEL or PARTUUID"
-                ),
-            })?;
-        let device = Device::open(&self.cx.host.path(self.device))
-            .map_err(|error| Error::other(format!("reading {}", self.device), error))?;
-        let boot = self.find(&device, table, name.trim_matches('"'))?;
-        let kind = mount_kind(&boot)?;
-        let source = self.cx.host.path(&boot.node);
-        system.mount_at("boot", |target| MountRequest::new(source, target, kind).guarded())
     }
 
     /// Puts a boot loader onto the EFI system partition: the one that the image carries, else what its grub makes. Gives what
@@ -361,20 +274,6 @@ fn no_grub() -> Error {
     }
 }
 
-fn no_grub_in(array: &str, roots: &[Part]) -> Error {
-    let looked_at = if roots.is_empty() { "none can be mounted".into() } else { nodes(roots) };
-    Error::InvalidImage {
-        message: format!(
-            "no partition of {array} ({looked_at}) holds a system with grub-install or grub2-install: put grub into the image, or start \
-             the node in UEFI mode"
-        ),
-    }
-}
-
-fn nodes<'p>(parts: impl IntoIterator<Item = &'p Part>) -> String {
-    parts.into_iter().map(|part| part.node.as_str()).collect::<Vec<_>>().join(", ")
-}
-
 fn mount_kind(root: &Part) -> Result<&'static str, Error> {
     root.kind.ok_or_else(|| Error::InvalidImage {
         message: format!(
@@ -382,12 +281,6 @@ fn mount_kind(root: &Part) -> Result<&'static str, Error> {
             root.node
         ),
     })
-}
-
-/// Whether this is how the conductor names a whole-disk image: by the signature of its MBR, or a GPT's lack of one.
-fn is_disk_signature(uuid: &str) -> bool {
-    uuid.strip_prefix("0x")
-        .is_some_and(|digits| digits.len() == 8 && digits.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
 /// The name under which the kernel mounts what was recognised.
