@@ -1,9 +1,12 @@
 //! GUID partition table (UEFI specification 2.10, 5.3): reading either copy, adding partitions, writing both copies.
 
+mod header;
+
 use uuid::{Uuid, uuid};
 
 use super::{Partition, PartitionType};
 use crate::{Device, Source};
+use header::{Header, crc32};
 
 /// EFI system partition.
 pub const ESP_TYPE: Uuid = uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
@@ -38,17 +41,6 @@ pub struct Gpt {
     entries_sector: u64,
     entry_bytes: usize,
     entries: Vec<u8>,
-}
-
-struct Header {
-    other_sector: u64,
-    first_usable: u64,
-    last_usable: u64,
-    disk_guid: Uuid,
-    entries_sector: u64,
-    entry_count: u32,
-    entry_bytes: u32,
-    entries_crc: u32,
 }
 
 impl Gpt {
@@ -351,25 +343,19 @@ impl Gpt {
 
     fn header(&self, at: u64, other: u64, entries_sector: u64) -> Vec<u8> {
         let count = self.entries.len() / self.entry_bytes.max(1);
-        let mut header = Vec::with_capacity(92);
-        header.extend(b"EFI PART");
-        header.extend(0x0001_0000_u32.to_le_bytes());
-        header.extend(92u32.to_le_bytes());
-        header.extend([0; 8]); // checksum, filled in below; reserved
-        for number in [at, other, self.first_usable_sector, self.last_usable_sector] {
-            header.extend(number.to_le_bytes());
-        }
-        header.extend(self.disk_guid.to_bytes_le());
-        header.extend(entries_sector.to_le_bytes());
-        header.extend(u32::try_from(count).unwrap_or_default().to_le_bytes());
-        header.extend(u32::try_from(self.entry_bytes).unwrap_or_default().to_le_bytes());
-        header.extend(crc32(&self.entries).to_le_bytes());
-        let checksum = crc32(&header).to_le_bytes();
-        for (slot, byte) in header.iter_mut().skip(16).zip(checksum) {
-            *slot = byte;
-        }
-        header.resize(usize::try_from(self.sector_bytes).unwrap_or(512), 0);
-        header
+        let header = Header {
+            other_sector: other,
+            first_usable: self.first_usable_sector,
+            last_usable: self.last_usable_sector,
+            disk_guid: self.disk_guid,
+            entries_sector,
+            entry_count: u32::try_from(count).unwrap_or_default(),
+            entry_bytes: u32::try_from(self.entry_bytes).unwrap_or_default(),
+            entries_crc: crc32(&self.entries),
+        };
+        let mut sector = header.encode(at);
+        sector.resize(usize::try_from(self.sector_bytes).unwrap_or(512), 0);
+        sector
     }
 
     /// Makes the one protective record cover the grown disk. A hybrid MBR, made by hand for odd firmware, is left alone.
@@ -395,52 +381,6 @@ impl Gpt {
     }
 }
 
-impl Header {
-    fn parse(sector: &[u8], at: u64) -> Result<Self, String> {
-        let le32 = |offset: usize| -> Option<u32> {
-            Some(u32::from_le_bytes(sector.get(offset..offset + 4)?.try_into().ok()?))
-        };
-        let le64 = |offset: usize| -> Option<u64> {
-            Some(u64::from_le_bytes(sector.get(offset..offset + 8)?.try_into().ok()?))
-        };
-        let parse = || -> Option<Result<Self, String>> {
-            if sector.get(..8)? != b"EFI PART" {
-                return Some(Err("there is no GPT header".into()));
-            }
-            let length = usize::try_from(le32(12)?).ok()?;
-            let mut covered = sector.get(..length).filter(|_| length >= 92)?.to_vec();
-            covered.get_mut(16..20)?.fill(0);
-            if crc32(&covered) != le32(16)? {
-                return Some(Err("the checksum of its header is wrong".into()));
-            }
-            if le64(24)? != at {
-                return Some(Err("its header belongs to another place".into()));
-            }
-            let header = Self {
-                other_sector: le64(32)?,
-                first_usable: le64(40)?,
-                last_usable: le64(48)?,
-                disk_guid: Uuid::from_bytes_le(sector.get(56..72)?.try_into().ok()?),
-                entries_sector: le64(72)?,
-                entry_count: le32(80)?,
-                entry_bytes: le32(84)?,
-                entries_crc: le32(88)?,
-            };
-            let size = header.entry_bytes;
-            let sane = (128..=4096).contains(&size) && size.is_power_of_two() && header.entry_count > 0;
-            Some(if sane { Ok(header) } else { Err("its header has an absurd entry size".into()) })
-        };
-        parse().unwrap_or_else(|| Err("its header is damaged".into()))
-    }
-}
-
-/// CRC-32 as GPT, gzip and Ethernet use it, bit by bit: it covers some 16 KiB a few times per deployment.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
-    })
-}
-
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -455,11 +395,6 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn checksum_is_the_usual_one() {
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
-    }
 
     /// A GPT disk in memory with entries in the given places: (number, first, last).
     pub(crate) fn disk(sector: u32, sectors: u64, used: &[(usize, u64, u64)]) -> Vec<u8> {
