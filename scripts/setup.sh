@@ -25,6 +25,7 @@ everything=(
     "parted xfsprogs btrfs-progs cryptsetup-bin:file systems and tables to recognise as others do"
     "zstd xz-utils bzip2 kmod fdisk cpio genisoimage:second opinions on what was built"
     "minisign:to sign images"
+    "strace:to have a system call of a process fail"
 )
 ironic=(
     "python3-venv:virtual environments for the releases of Ironic"

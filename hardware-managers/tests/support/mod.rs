@@ -6,6 +6,8 @@
 #![allow(clippy::disallowed_methods)] // losetup is run by the test itself, not by the code under test
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // clippy does not see that this is a test
 
+pub mod partition;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::TcpListener;
@@ -23,7 +25,8 @@ pub const DISK_BYTES: u64 = 160 * MIB as u64;
 /// A loop device over a sparse file; detached when dropped.
 pub struct Loop {
     pub path: PathBuf,
-    _directory: TempDir,
+    /// Where its file is; none where another process made it.
+    directory: Option<TempDir>,
 }
 
 impl Loop {
@@ -56,7 +59,12 @@ impl Loop {
             .unwrap();
         assert!(output.status.success(), "{output:?}");
         let path = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
-        Some(Self { path, _directory: directory })
+        Some(Self { path, directory: Some(directory) })
+    }
+
+    /// One that another process of the same test made, and will detach.
+    pub fn of_parent(path: PathBuf) -> Self {
+        Self { path, directory: None }
     }
 
     /// What the allow-list calls it.
@@ -85,7 +93,9 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        let _ = Command::new("/usr/sbin/losetup").arg("--detach").arg(&self.path).output();
+        if self.directory.is_some() {
+            let _ = Command::new("/usr/sbin/losetup").arg("--detach").arg(&self.path).output();
+        }
     }
 }
 
