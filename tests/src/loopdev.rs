@@ -32,9 +32,17 @@ impl LoopDevice {
     /// # Errors
     /// The file can not be made, or no loop device is free.
     pub fn create(file: &Path, bytes: u64) -> Result<Self> {
+        Self::create_with_sectors(file, bytes, 512)
+    }
+
+    /// The same with sectors of `sector` bytes.
+    ///
+    /// # Errors
+    /// As [`LoopDevice::create`].
+    pub fn create_with_sectors(file: &Path, bytes: u64, sector: u32) -> Result<Self> {
         let made = File::create(file).with_context(|| format!("creating {}", file.display()))?;
         made.set_len(bytes).with_context(|| format!("sizing {} to {bytes} bytes", file.display()))?;
-        Self::attach(file)
+        Self::attach_with_sectors(file, sector)
     }
 
     /// Attaches a file as it is.
@@ -42,8 +50,12 @@ impl LoopDevice {
     /// # Errors
     /// `losetup` fails: no right to, or no free device.
     pub fn attach(file: &Path) -> Result<Self> {
+        Self::attach_with_sectors(file, 512)
+    }
+
+    fn attach_with_sectors(file: &Path, sector: u32) -> Result<Self> {
         let output = Command::new("/usr/sbin/losetup")
-            .args(["--find", "--show"])
+            .args(["--find", "--show", "--sector-size", &sector.to_string()])
             .arg(file)
             .output()
             .context("running losetup")?;

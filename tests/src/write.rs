@@ -30,12 +30,12 @@ impl WriteBench {
         })
     }
 
-    /// As [`WriteBench::used`], with a sparse device of zeroes.
+    /// As [`WriteBench::used`], with a sparse device of zeroes and sectors of `sector` bytes.
     ///
     /// # Errors
     /// As there.
-    pub fn blank(name: &str, bytes: u64) -> Result<Option<Self>> {
-        Self::new(name, |file| LoopDevice::create(file, bytes))
+    pub fn blank(name: &str, bytes: u64, sector: u32) -> Result<Option<Self>> {
+        Self::new(name, |file| LoopDevice::create_with_sectors(file, bytes, sector))
     }
 
     fn new(name: &str, device: impl FnOnce(&Path) -> Result<LoopDevice>) -> Result<Option<Self>> {

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
@@ -51,7 +52,11 @@ impl Deref for Bench {
 
 impl Bench {
     fn new(name: &str, disk: u64) -> Result<Option<Self>> {
-        let Some(base) = WriteBench::blank(name, disk)? else { return Ok(None) };
+        Self::with_sectors(name, disk, 512)
+    }
+
+    fn with_sectors(name: &str, disk: u64, sector: u32) -> Result<Option<Self>> {
+        let Some(base) = WriteBench::blank(name, disk, sector)? else { return Ok(None) };
         // So that what the device writes is not charged to the group as page cache. A file system that can not do that
         // only makes the test harder.
         let _ = Command::new("/usr/sbin/losetup").arg("--direct-io=on").arg(base.device.path()).output();
@@ -68,16 +73,16 @@ impl Bench {
         Ok(())
     }
 
-    fn write(&self, name: &str, limit: &MemoryLimit) -> Result<Output> {
+    fn write(&self, name: &str, more: &[&str], limit: &MemoryLimit) -> Result<Output> {
         let mut command = self.command(name, Some(self.device.path()))?;
-        command.args(["--progress", "none"]);
+        command.args(["--progress", "none"]).args(more);
         Ok(limit.enter(&command).stdin(Stdio::null()).output()?)
     }
 
     /// Writes an image in a group of its own, and says its peak.
-    fn write_limited(&self, name: &str) -> Result<u64> {
+    fn write_limited(&self, name: &str, more: &[&str]) -> Result<u64> {
         let limit = MemoryLimit::new(name, LIMIT).context("a group of memory can no longer be made")?;
-        let output = self.write(name, &limit)?;
+        let output = self.write(name, more, &limit)?;
         let peak = limit.peak()?;
         ensure!(output.status.success(), "{name}: {} after {peak} bytes: {}", output.status, words(&output));
         println!("{name}: at most {} KiB, page cache included", peak / 1024);
@@ -115,12 +120,12 @@ fn loop_every_format_is_written_within_48_mib() -> Result<()> {
     }
     let Some(bench) = Bench::new("loop-memory-limit", DISK)? else { return Ok(()) };
     compressible(&bench.image("image.raw"), IMAGE)?;
-    bench.write_limited("image.raw")?;
+    bench.write_limited("image.raw", &[])?;
     same_content(bench.device.path(), &bench.image("image.raw"))?;
     for (name, line) in IMAGES {
         bench.make(name, line)?;
         noise_file(bench.device.path(), DISK, 9)?;
-        bench.write_limited(name)?;
+        bench.write_limited(name, &[])?;
         same_content(bench.device.path(), &bench.image("image.raw")).with_context(|| name.to_owned())?;
         fs::remove_file(bench.image(name))?;
     }
@@ -156,13 +161,64 @@ fn loop_an_image_of_64_gib_is_written_within_48_mib() -> Result<()> {
         ("zstd.qcow2", "qemu-img convert -c -O qcow2 -o compression_type=zstd $1 $2"),
     ] {
         bench.make(name, line)?;
-        bench.write_limited(name)?;
+        bench.write_limited(name, &[])?;
         for at in &places {
             let mut found = vec![0xff; 4096 * 4];
             disk.read_exact_at(&mut found, *at)?;
             ensure!(found.get(..4096) == Some(mark(*at).as_slice()), "{name}: wrong data at {at}");
             let after = found.get(4096..).unwrap_or_default();
             ensure!(after.iter().all(|byte| *byte == 0), "{name}: no zeroes after {at}");
+        }
+    }
+    bench.0.passed();
+    Ok(())
+}
+
+/// The volume that is made anew is kept in memory until it is whole: as many bytes of files as are taken, in one and in many.
+#[test]
+fn loop_a_translated_image_is_written_within_48_mib() -> Result<()> {
+    const ESP: u64 = 272 * MIB;
+    /// Makes `$1` an image for sectors of 512 bytes, with `$2` files of `$3` bytes from `$1.file` in its EFI system partition.
+    const MAKE: &str = "set -e; PATH=$PATH:/usr/sbin; rm -f $1 $1.esp; truncate -s 320M $1
+        sgdisk --new=1:2048:+272M --typecode=1:ef00 --new=2:0:+32M $1 >/dev/null
+        truncate -s 272M $1.esp; mkfs.vfat -F 32 -n ESP $1.esp >/dev/null
+        mkdir $1.dir; for number in $(seq $2); do
+            head -c $3 $1.file >\"$1.dir/a file of many, number $number\"
+        done; mcopy -i $1.esp -s $1.dir ::EFI; rm -r $1.dir
+        dd if=$1.esp of=$1 bs=1M seek=1 conv=notrunc,sparse status=none; rm $1.esp";
+    if !limits_memory() {
+        return Ok(());
+    }
+    let disk = 336 * MIB;
+    let Some(bench) = Bench::with_sectors("loop-memory-translated", disk, 4096)? else { return Ok(()) };
+    let image = bench.image("image.raw");
+    noise_file(&bench.image("image.raw.file"), 16 * MIB, 11)?;
+    for (files, bytes) in [(1, 16 * MIB), (500, 32 * 1024)] {
+        let arguments = [files.to_string(), bytes.to_string()];
+        let made = Command::new("sh").args(["-c", MAKE, "sh"]).arg(&image).args(&arguments).output()?;
+        ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let started = std::time::Instant::now();
+        bench.write_limited("image.raw", &["--translate-sector-size", "--verify"])?;
+        println!("{files} files of {bytes} bytes took {:.1} s", started.elapsed().as_secs_f64());
+        let mut esp = File::open(bench.device.path())?;
+        let mut part = File::create(bench.scratch.join("esp"))?;
+        esp.seek(SeekFrom::Start(MIB))?;
+        std::io::copy(&mut esp.take(ESP), &mut part)?;
+        for number in [1, files] {
+            let name = format!("::EFI/a file of many, number {number}");
+            let copy = bench.scratch.join("copy");
+            let copied = Command::new("mcopy")
+                .arg("-ni")
+                .arg(bench.scratch.join("esp"))
+                .arg(name)
+                .arg(&copy)
+                .output()?;
+            ensure!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+            let expected = fs::read(bench.image("image.raw.file"))?;
+            ensure!(
+                fs::read(&copy)? == expected.get(..usize::try_from(bytes)?).unwrap_or_default(),
+                "file {number}"
+            );
         }
     }
     bench.0.passed();
@@ -177,7 +233,7 @@ fn loop_the_memory_limit_bites() -> Result<()> {
     let Some(bench) = Bench::new("loop-memory-bites", DISK)? else { return Ok(()) };
     compressible(&bench.image("image.raw"), IMAGE)?;
     let limit = MemoryLimit::new("small", 6 * MIB).context("a group of memory can no longer be made")?;
-    let output = bench.write("image.raw", &limit)?;
+    let output = bench.write("image.raw", &[], &limit)?;
     ensure!(output.status.signal() == Some(SIGKILL), "ended with {}, not killed", output.status);
     bench.0.passed();
     Ok(())
