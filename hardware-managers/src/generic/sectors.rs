@@ -4,6 +4,7 @@
 //! `disk`.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 
 use disk::format::refit;
@@ -28,7 +29,8 @@ impl Translate for ForSectors {
         let length = usize::try_from(HEAD.min(draft.size)).map_err(|error| error.to_string())?;
         let head = draft.bytes(0, length).map_err(|error| format!("reading the image's table: {error}"))?;
         let translation = Translation::plan(&head, table, self.0, draft.size)?;
-        let anew = refit(&Image(&draft), &draft, translation.partitions(), self.0)?;
+        let image = Image { draft: &draft, blocks: RefCell::default() };
+        let anew = refit(&image, &draft, translation.partitions(), self.0)?;
         translation.write(&draft).map_err(|error| format!("writing the table: {error}"))?;
         tracing::info!(from = table, to = self.0, fat_partitions = ?anew, "partition table rewritten");
         Ok(())
@@ -57,16 +59,62 @@ impl Store for Shared<'_> {
     }
 }
 
-/// The same disk as the image has it, whatever is written meanwhile.
-struct Image<'s, 'a>(&'s Shared<'a>);
+/// The same disk as the image has it, whatever is written meanwhile. A file system is read in small pieces, each of which would cost
+/// a read past all caches.
+struct Image<'s, 'a> {
+    draft: &'s Shared<'a>,
+    /// The last blocks that were read, the newest at the end: one of an allocation table, one of a file, two of directories.
+    blocks: RefCell<VecDeque<(u64, Vec<u8>)>>,
+}
+
+/// Bytes that are read at once.
+const BLOCK: u64 = 128 << 10;
+const BLOCKS: usize = 4;
+
+impl Image<'_, '_> {
+    fn block(&self, start: u64) -> io::Result<Vec<u8>> {
+        let mut blocks = self.blocks.borrow_mut();
+        let there = blocks.iter().position(|(at, _)| *at == start).and_then(|index| blocks.remove(index));
+        if let Some((_, block)) = there {
+            return Ok(block);
+        }
+        let length = BLOCK.min(self.draft.size.saturating_sub(start));
+        let mut block = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        self.draft.draft.borrow_mut().read_image(start, &mut block)?;
+        Ok(block)
+    }
+
+    fn keep(&self, start: u64, block: Vec<u8>) {
+        let mut blocks = self.blocks.borrow_mut();
+        if blocks.len() >= BLOCKS {
+            blocks.pop_front();
+        }
+        blocks.push_back((start, block));
+    }
+}
 
 impl Source for Image<'_, '_> {
     fn size(&self) -> u64 {
-        self.0.size
+        self.draft.size
     }
 
     fn read_at(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
-        self.0.draft.borrow_mut().read_image(offset, data)
+        let (mut at, mut rest) = (offset, data);
+        while !rest.is_empty() {
+            let start = at - at % BLOCK;
+            let block = self.block(start)?;
+            let from = usize::try_from(at - start).map_err(io::Error::other)?;
+            let count = rest.len().min(block.len().saturating_sub(from));
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let (now, later) = rest.split_at_mut(count);
+            now.copy_from_slice(block.get(from..from + count).unwrap_or_default());
+            self.keep(start, block);
+            at += u64::try_from(count).map_err(io::Error::other)?;
+            rest = later;
+        }
+        Ok(())
     }
 }
 
