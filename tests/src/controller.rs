@@ -224,7 +224,8 @@ impl Controller {
 /// is in the middle of a deployment. Only processes whose command line names this very folder are touched.
 pub fn switch_off_leftovers(dir: &Path) {
     for machine in std::fs::read_dir(dir.join("state/vms")).into_iter().flatten().flatten() {
-        let machine = machine.path();
+        // As QEMU was told it: `.cache` may be a link.
+        let Ok(machine) = machine.path().canonicalize() else { continue };
         let text = std::fs::read_to_string(machine.join("pid")).unwrap_or_default();
         let Ok(pid) = text.trim().parse::<u32>() else { continue };
         let runs = || {
