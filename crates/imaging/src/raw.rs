@@ -4,7 +4,7 @@ use crate::buffer::{Chunk, Slice};
 use crate::pipeline::{Interrupt, Output, Piece};
 
 /// Zeroes are looked for in aligned blocks of this size: smaller ones are as quickly written as zeroed by command.
-const BLOCK: usize = 64 * 1024;
+pub(crate) const BLOCK: usize = 64 * 1024;
 
 /// Passes one chunk on as data and zero ranges.
 pub(crate) fn push(chunk: &Chunk, out: &Output) -> Result<(), Interrupt> {

@@ -50,6 +50,27 @@ fn a_compressed_raw_image_is_unpacked_onto_the_disk() {
     }
 }
 
+/// Data and zeroes in every mixture of blocks: more zeroes in a row than are waited for, more data than a buffer, an end inside of either.
+#[test]
+fn blocks_of_data_and_zeroes_in_any_order_end_up_where_they_belong() {
+    const BLOCK: usize = 64 << 10;
+    for end in ["z", "d", "zd", "dz"] {
+        let plan = format!("d{}{}{}{end}", "z".repeat(600), "dz".repeat(30), "d".repeat(40));
+        let mut image = Vec::new();
+        for (number, kind) in plan.chars().enumerate() {
+            let length = if number + 1 == plan.len() { 777 } else { BLOCK };
+            let value = if kind == 'z' { 0 } else { number as u8 | 1 };
+            image.resize(image.len() + length, value);
+        }
+        let published = zstd(&image);
+        let server = Server::new(published.clone());
+        let disk = MemorySink::new(image.len() + 3 * MIB, 0xa5);
+        let written = write(&request(server.url(), &published, Format::Raw), &disk).unwrap();
+        assert_disk(&disk, &image, 0xa5);
+        assert_eq!(written.data_bytes + written.zeroed_bytes, image.len() as u64, "{end}");
+    }
+}
+
 #[test]
 fn members_one_after_the_other_are_one_image() {
     let image = disk_image(3 * MIB, 22);

@@ -4,6 +4,7 @@
 //! ([`Unpack`]), so fetching, hashing, decompressing and writing overlap, and memory is bounded by
 //! [`crate::Transport::decoder_memory`].
 
+mod gather;
 mod unpack;
 
 use std::fmt;

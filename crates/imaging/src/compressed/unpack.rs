@@ -7,21 +7,18 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use super::Compression;
-use crate::buffer::{Buffer, CHUNK, Chunk, Pool};
+use super::gather::Gather;
+use crate::buffer::{CHUNK, Chunk, Pool};
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::pipeline::{Decoder, Interrupt, Output};
-use crate::raw;
+use crate::raw::BLOCK;
 
 /// Published chunks under way to the decompressor. The network's pool bounds them as well.
 const CHUNKS_UNDER_WAY: usize = 2;
 
 /// Chunks of the disk: one that is filled, and what the writer has not put onto the disk yet.
 const POOL: usize = 4;
-
-/// Memory that stays in this core's cache. Decompressing straight into the pool's buffers, which other cores have just read, took
-/// a third longer (see [`sys::copy_for_another_core`]).
-const SCRATCH: usize = 64 * 1024;
 
 /// Feeds the thread that decompresses. The thread starts with the first chunk.
 pub(crate) struct Unpack {
@@ -95,7 +92,6 @@ fn unpack(
 ) -> Result<u64, Interrupt> {
     let hung_up = Arc::new(AtomicBool::new(false));
     let file = File { arriving, current: None, at: 0, ended: false, hung_up: Arc::clone(&hung_up) };
-    let mut offset = 0u64;
     // A feeder that is gone knows why; the decompressor only sees a file that breaks off.
     let failed = |error: io::Error, offset: u64| match hung_up.load(Ordering::Relaxed) {
         true => Interrupt::HungUp,
@@ -103,37 +99,31 @@ fn unpack(
     };
     let mut decoder = compression.open(file, memory).map_err(|error| failed(error, 0))?;
     let pool = Pool::new(POOL, CHUNK);
-    let mut scratch = vec![0; SCRATCH];
+    let mut gather = Gather::new(&pool, cancel, out);
+    let mut block = vec![0; BLOCK];
     loop {
-        let mut buffer = pool.take(cancel)?;
-        let ended = fill(decoder.as_mut(), &mut scratch, &mut buffer);
-        let length = buffer.len() as u64;
-        if length > 0 {
-            raw::push(&Chunk { offset, bytes: Arc::new(buffer) }, out)?;
-        }
-        offset = offset.saturating_add(length);
+        let (length, ended) = fill(decoder.as_mut(), &mut block);
+        gather.push(block.get(..length).unwrap_or_default())?;
         match ended {
             Ok(false) => {}
-            Ok(true) => return Ok(offset),
-            Err(error) => return Err(failed(error, offset)),
+            Ok(true) => return gather.flush().map(|()| gather.offset()),
+            Err(error) => return Err(failed(error, gather.offset())),
         }
     }
 }
 
-/// Fills the buffer, by way of `scratch`; true at the end of the disk.
-fn fill(decoder: &mut dyn Read, scratch: &mut [u8], buffer: &mut Buffer) -> io::Result<bool> {
-    while !buffer.is_full() {
-        let most = buffer.room().len().min(scratch.len());
-        match decoder.read(scratch.get_mut(..most).unwrap_or_default()) {
-            Ok(0) => return Ok(true),
-            Ok(count) => {
-                buffer.append(scratch.get(..count).unwrap_or_default());
-            }
+/// Fills the block. Says how far, and whether that is the end of the disk.
+fn fill(decoder: &mut dyn Read, block: &mut [u8]) -> (usize, io::Result<bool>) {
+    let mut filled = 0;
+    while let Some(room) = block.get_mut(filled..).filter(|room| !room.is_empty()) {
+        match decoder.read(room) {
+            Ok(0) => return (filled, Ok(true)),
+            Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return (filled, Err(error)),
         }
     }
-    Ok(false)
+    (filled, Ok(false))
 }
 
 /// The published file as it comes in.
