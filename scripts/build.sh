@@ -2,6 +2,7 @@
 # Builds what a user takes away: dist/ferric-agent, ferric-image, ferric, ramdisk/kernel, ramdisk/initramfs.
 # What has not changed is not built again.
 . "$(dirname "$0")/lib.sh"
+scripts/setup.sh check build
 
 if has_target $musl && command -v musl-gcc >/dev/null; then
     target=$musl

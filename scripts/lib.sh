@@ -20,13 +20,15 @@ gnu=x86_64-unknown-linux-gnu
 has_target() { ls "$(rustc --print target-libdir --target "$1")"/libstd-*.rlib >/dev/null 2>&1; }
 # Where cargo puts things.
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}
-# Adds up what the tests in a log said: N passed, N failed, N skipped. cargo prints one summary a test binary; a test that left
-# itself out says SKIPPED, and cargo counts it as passed. Python says how many it ran, and how many of these failed.
+# Adds up the results in a log of tests: N passed, N failed, N skipped. cargo prints one summary for each test binary; a test that leaves
+# itself out prints SKIPPED, and cargo counts it as passed. Python prints how many ran, and how many of these failed. `totals LOG STATUS` counts
+# one failure where the commands failed (STATUS is not 0) and no test did: code that does not compile runs no test.
 totals() {
-    awk '
+    awk -v status="${2:-0}" '
         /^test result: / { for (n = 1; n <= NF; n++) { if ($n == "passed;") passed += $(n - 1); if ($n == "failed;") failed += $(n - 1); if ($n == "ignored;") skipped += $(n - 1) } }
         /^Ran [0-9]+ tests? in / { passed += $2 }
+        /^(OK|FAILED) \(.*skipped=[0-9]+/ { match($0, /skipped=[0-9]+/); split(substr($0, RSTART, RLENGTH), word, "="); skipped += word[2]; passed -= word[2] }
         /^FAILED \(.*\)$/ { while (match($0, /(failures|errors)=[0-9]+/)) { split(substr($0, RSTART, RLENGTH), word, "="); failed += word[2]; passed -= word[2]; $0 = substr($0, RSTART + RLENGTH) } }
         /SKIPPED: / { passed -= 1; skipped += 1 }
-        END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' "$1"
+        END { if (status != 0 && failed == 0) failed = 1; printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' "$1"
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Format, clippy, and the rules on dependencies (deny.toml). Runs all three, then fails if one did.
 . "$(dirname "$0")/lib.sh"
+scripts/setup.sh check build
 
 failed=()
 say "lint: format"
