@@ -24,6 +24,8 @@ FINISHED = ("SUCCEEDED", "FAILED", "CLEAN_VERSION_MISMATCH")
 LANES_BEFORE = ("conductor",)
 # How the harness sees the program start and end, which depends on whether it is a process or the init of its ramdisk.
 OF_THE_HARNESS = ("agent started", "agent ended")
+# What `Pair.where` ends with for a boot that one side alone has.
+BOOT_MORE = ": a boot more"
 RETRIED = {"lookup": (404, 409), "heartbeat": (409,)}
 
 
@@ -36,7 +38,7 @@ class Pair:
     ferric: object
 
 
-def _exchanges(records):
+def exchanges(records):
     """Exchanges of one boot, without the attempts that were repeated."""
     found = [exchange.of(record) for record in records if record.get("event") not in OF_THE_HARNESS]
     kept = []
@@ -88,6 +90,12 @@ def _polls(exchanges):
     return polls
 
 
+def _steps(exchanges):
+    """Numbers of the commands that are steps: the conductor goes on only after a poll has shown the end of one."""
+    commands = [item for item in exchanges if item.lane == "command"]
+    return {number for number, item in enumerate(commands, 1) if ".execute_" in item.name}
+
+
 def _probes(exchanges, others):
     """Probes, with the lists among them freed of what only one of the two took."""
     answers = _answers(exchanges, "probe")
@@ -120,7 +128,7 @@ def _lane(boot, ipa, ferric):
 
 def _boot(number, ipa, ferric):
     boot = f"boot {number}: " if number else "before boot: "
-    ipa, ferric = _exchanges(ipa), _exchanges(ferric)
+    ipa, ferric = exchanges(ipa), exchanges(ferric)
     for lane in LANES if number else LANES_BEFORE:
         left = [item for item in ipa if item.lane == lane]
         right = [item for item in ferric if item.lane == lane]
@@ -130,8 +138,10 @@ def _boot(number, ipa, ferric):
             left, right = _probes(ipa, ferric), _probes(ferric, ipa)
         yield from _lane(boot, left, right)
     left, right = _polls(ipa), _polls(ferric)
-    for commands in sorted(set(left) & set(right)):
-        yield Pair(f"{boot}poll after {commands} commands", left[commands].view, right[commands].view)
+    steps = _steps(ipa)
+    for commands in sorted(set(left) & set(right) | set(left) & steps):
+        theirs = right[commands].view if commands in right else None
+        yield Pair(f"{boot}poll after {commands} commands", left[commands].view, theirs)
 
 
 def _paired_boots(ipa, ferric):
@@ -153,7 +163,7 @@ def pairs(ipa_records, ferric_records):
     """All pairs of two normalised transcripts."""
     for number, ipa, ferric in _paired_boots(transcript.boots(ipa_records), transcript.boots(ferric_records)):
         if ipa is None or ferric is None:
-            names = [item.name for item in _exchanges(ipa or ferric)]
-            yield Pair(f"boot {number}: a boot more", names if ipa else None, names if ferric else None)
+            names = [item.name for item in exchanges(ipa or ferric)]
+            yield Pair(f"boot {number}{BOOT_MORE}", names if ipa else None, names if ferric else None)
         else:
             yield from _boot(number, ipa, ferric)

@@ -6,6 +6,7 @@ import sys
 
 import comparison
 import expected
+import hostfacts
 import reference
 import report
 
@@ -56,7 +57,8 @@ def main_reference(argv):
         fresh = options.folder / release / "ferric"
         with reference.unpacked(release) as recorded:
             one = comparison.directories(
-                recorded, fresh, options.scenario, rules, report.Outcome(), same_machine=reference.is_same_machine(release), prefix=f"{release}/")
+                recorded, fresh, options.scenario, rules, report.Outcome(), same_machine=reference.is_same_machine(release), prefix=f"{release}/",
+                inventory=hostfacts.of_this_machine())
         if one.compared or options.complete:
             outcome.include(one)
     return _finish(outcome, rules, options)

@@ -4,6 +4,7 @@ Only what the inventory says of the host's processor, memory, firmware and netwo
 form; on one machine nothing is.
 """
 
+import pathlib
 import re
 
 # Paths inside an inventory; `*` is any item of a list.
@@ -29,12 +30,29 @@ PATHS = (
 NUMBER = re.compile(r"^\d+\.\d{4}$")
 
 
+def of_this_machine():
+    """What the inventory of an agent on this machine must hold, as `{path: value}`: from where every Linux has it."""
+    processors = [
+        dict(line.split(":", 1) for line in block.replace("\t", "").splitlines() if ":" in line)
+        for block in pathlib.Path("/proc/cpuinfo").read_text().strip().split("\n\n")
+    ]
+    memory = int(pathlib.Path("/proc/meminfo").read_text().split("\n", 1)[0].split()[1])
+    facts = {("cpu", "count"): len(processors), ("memory", "total"): memory * 1024}
+    if "model name" in processors[0]:
+        facts["cpu", "model_name"] = processors[0]["model name"].strip()
+    if "flags" in processors[0]:
+        facts["cpu", "flags"] = processors[0]["flags"].split()
+    return facts
+
+
 def form(value):
     """A value's type and form."""
     if isinstance(value, list):
         return [form(item) for item in value[:1]]
     if isinstance(value, str):
         return "<number as text>" if NUMBER.match(value) else "<text>"
+    if type(value) in (int, float) and value <= 0:
+        return f"<{type(value).__name__}, not positive>"
     return value if value is None else f"<{type(value).__name__}>"
 
 

@@ -37,7 +37,7 @@ STRINGS = (
 
 # (name, what it is about, path to a value as key names from the inside out, replacement): on values of JSON bodies.
 KEYS = (
-    ("version", "what the two agents call themselves", ("agent_version",), "<version>"),
+    ("version", "the release whose protocol is spoken, by which a conductor decides", ("agent_version",), "<version>"),
     ("version", "the same, in the status document", ("version", "<status>"), "<version>"),
     ("started", "when the agent started", ("started_at",), "<time>"),
     ("details", "free text by the protocol", ("details", "command_error"), "<text>"),
@@ -63,7 +63,10 @@ HEADERS = (
 RECORD_FIELDS = ("t", "ms", "scenario", "peer", "log", "boot", "pxe_config")
 
 DIGEST = re.compile(r"^[0-9a-f]{32,128}$")
-VERSION = re.compile(r"^\d+\.\d+\.\d+$")
+# The release of ironic-python-agent that the reference was recorded with. Any other version stays, and differs.
+VERSION = "13.0.0"
+# As oslo.utils draws them. An id of another form stays, and differs.
+COMMAND_ID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
 
 
 class Facts:
@@ -85,6 +88,8 @@ class Facts:
                 self.inside[token] = "<token>"
             if record.get("method") == "POST" and "/commands" in record.get("path", "") and answer.get("id"):
                 number += 1
+                if not (isinstance(answer["id"], str) and COMMAND_ID.match(answer["id"])):
+                    continue
                 # A probe's id bears the probe's name: where one agent refuses, the numbers of the two would part.
                 self.exact[answer["id"]] = f"<command {record['probe']}>" if "probe" in record else f"<command-{number}>"
 
@@ -114,7 +119,7 @@ def _key_rule(value, inside_out):
     for name, _, names, replacement in KEYS:
         if inside_out[: len(names)] != names:
             continue
-        if name == "version" and isinstance(value, str) and VERSION.match(value):
+        if name == "version" and value == VERSION:
             return replacement
         if name == "started" and isinstance(value, float):
             return replacement

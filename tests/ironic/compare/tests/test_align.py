@@ -44,6 +44,13 @@ class Align(unittest.TestCase):
         other = support.result(ID + "1", value={})
         self.assertEqual(unequal(self.start + [support.poll(self.steps)], self.start + [support.poll(other)]), ["boot 1: poll after 1 commands"])
 
+    def test_a_step_without_a_last_poll_is_seen(self):
+        step = support.command(self.running, "clean.execute_clean_step")
+        after = support.command(support.result(ID + "3", "sync"), "standby.sync")
+        whole = self.start + [step, support.heartbeat(), support.poll(self.steps, self.done), after]
+        self.assertEqual(unequal(whole, self.start + [step, support.heartbeat(), after]), ["boot 1: poll after 2 commands"])
+        self.assertEqual(unequal(self.start + [support.poll(self.steps), after], self.start + [after]), [], "a question without a step may be polled or not")
+
     def test_a_missing_command_is_one_pair_without_a_partner(self):
         more = self.start + [support.command(support.result(ID + "3", "sync"), "standby.sync")]
         self.assertEqual([(pair.where, pair.ferric) for pair in pairs(more, self.start) if pair.ferric is None], [("boot 1: command standby.sync", None)])

@@ -17,9 +17,9 @@ RUN = [support.boot(), support.lookup(), support.heartbeat(), support.command(su
 
 
 class Scenarios(unittest.TestCase):
-    def outcome(self, ipa, ferric, rules=(), ferric_result=None):
+    def outcome(self, ipa, ferric, rules=(), ferric_result=None, ipa_result=None):
         with tempfile.TemporaryDirectory() as folder:
-            for side, records, result in (("ipa", ipa, {"ok": True}), ("ferric", ferric, ferric_result or {"ok": True})):
+            for side, records, result in (("ipa", ipa, ipa_result or {"ok": True}), ("ferric", ferric, ferric_result or {"ok": True})):
                 path = pathlib.Path(folder, side)
                 path.mkdir()
                 (path / "x.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -36,6 +36,27 @@ class Scenarios(unittest.TestCase):
         text = self.outcome(RUN, other).text()
         for words in ("x / boot 1: command clean.get_clean_steps", "response.body.command_status differs", '"SUCCEEDED"', '"FAILED"'):
             self.assertIn(words, text)
+
+    def step(self, *answer):
+        record = support.command(support.result("12345678-1234-4234-8234-123456789013", "execute_clean_step", *answer), "clean.execute_clean_step")
+        return RUN + [{**record, "path": record["path"].replace("wait=true", "wait=false")}]
+
+    def test_a_command_may_have_ended_before_its_answer_but_in_one_of_the_known_ways(self):
+        running = self.step("RUNNING")
+        for ended in ("SUCCEEDED", "FAILED"):
+            self.assertTrue(self.outcome(running, self.step(ended)).clean, ended)
+        for wrong in ("STARTED", None):
+            self.assertFalse(self.outcome(running, self.step(wrong)).clean, wrong)
+        bare = self.step("SUCCEEDED")
+        bare[-1] = {**bare[-1], "resp_body": {"command_status": "SUCCEEDED"}}
+        self.assertFalse(self.outcome(running, bare).clean, "the answer still names the command")
+
+    def test_a_node_that_the_scenario_before_has_deployed_is_no_difference(self):
+        states = lambda *names: {"ok": True, "phases": [{"state": name} for name in names]}
+        deployed = states("deploying", "wait call-back", "active", "rescuing", "rescue", "active")
+        for result, clean in ((states("rescuing", "rescue", "active"), True), (states("deploying", "active"), False)):
+            outcome = self.outcome(RUN + RUN, RUN, ferric_result=result, ipa_result=deployed)
+            self.assertEqual([where for _, where, _ in outcome.open], [] if clean else ["boot 1: a boot more"])
 
     def test_a_scenario_that_failed_for_one_differs(self):
         self.assertEqual([where for _, where, _ in self.outcome(RUN, RUN, ferric_result={"ok": False}).open], ["verdict"])

@@ -32,6 +32,13 @@ class Normalise(unittest.TestCase):
         poll = normalise.records([support.boot(), support.poll(support.result(ID))])[-1]
         self.assertEqual(poll["resp_body"]["commands"][0]["id"], "<uuid>")
 
+    def test_an_id_that_is_no_uuid_stays(self):
+        for identity in ("7", "12345678-1234-1234-8234-123456789abc", ID.upper(), 7):
+            record = normalise.records([support.boot(), support.command(support.result(identity))])[-1]
+            self.assertIn(record["resp_body"]["id"], (identity, "<uuid>"))
+        record = normalise.records([support.boot(), support.command(support.result(ID))])[-1]
+        self.assertEqual(record["resp_body"]["id"], "<command-1>")
+
     def test_a_request_id_of_another_boot_is_not_this_ones(self):
         other = "req-33333333-3333-4333-8333-333333333333"
         record = normalise.records([support.boot(), support.lookup(**{"X-OpenStack-Request-ID": other})])[-1]
@@ -49,8 +56,8 @@ class Normalise(unittest.TestCase):
             self.assertEqual(record["resp_body"]["command_error"]["details"], expected)
             self.assertEqual(record["resp_body"]["command_error"]["message"], "disk is gone")
 
-    def test_a_version_has_to_look_like_one(self):
-        for version, expected in (("13.0.0", "<version>"), ("ferric 1.0", "ferric 1.0"), (None, None)):
+    def test_the_version_has_to_be_that_of_the_reference(self):
+        for version, expected in (("13.0.0", "<version>"), ("0.1.0", "0.1.0"), ("99.99.99", "99.99.99"), ("ferric 1.0", "ferric 1.0"), (None, None)):
             record = normalise.records([support.boot(), support.heartbeat(agent_version=version)])[-1]
             self.assertEqual(record["req_body"]["agent_version"], expected)
 
