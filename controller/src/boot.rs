@@ -21,6 +21,8 @@ pub fn command_line(config: &Config, node: &Node, mac: &str, extra: &[String]) -
     let mut words = vec![
         // iPXE on UEFI passes the initramfs by this name; without it an old build's kernel finds none.
         "initrd=initramfs".to_owned(),
+        // A root of the type tmpfs holds half of the memory, and the kernel cuts off what does not fit without stopping.
+        "rootfstype=ramfs".into(),
         "console=tty0".into(),
         "console=ttyS0,115200n8".into(),
         format!("ipa-api-url={}", config.advertise),
@@ -120,7 +122,7 @@ mod tests {
         assert!(script.starts_with("#!ipxe\n"));
         assert!(
             script.contains(
-                "kernel http://10.0.2.2:6385/boot/52-54-00-00-00-01/kernel initrd=initramfs console=tty0 \
+                "kernel http://10.0.2.2:6385/boot/52-54-00-00-00-01/kernel initrd=initramfs rootfstype=ramfs console=tty0 \
              console=ttyS0,115200n8 ipa-api-url=http://10.0.2.2:6385 BOOTIF=01-52-54-00-00-00-01 \
              ipa-advertise-port=21999 quiet ipa-debug=1 ||"
             ),

@@ -49,15 +49,34 @@ pub fn fetch(runner: &dyn Runner, names: &[&str], cache: &Path, talk: &Talk) -> 
     packages.iter().map(|package| obtain(runner, package, cache, talk)).collect()
 }
 
-/// The package of exactly this name, in `cache`; downloaded if need be. With it the names of the packages that it depends on.
+/// Debian's name of an architecture, by the kernel's name of the machine; `None` where this program knows none.
+pub fn architecture(machine: &str) -> Option<&'static str> {
+    match machine {
+        "x86_64" => Some("amd64"),
+        "aarch64" => Some("arm64"),
+        "riscv64" => Some("riscv64"),
+        _ => None,
+    }
+}
+
+/// The package of exactly this name and architecture (`None`: the building machine's), in `cache`; downloaded if need be. With it
+/// the names of the packages that it depends on.
 pub fn fetch_one(
     runner: &dyn Runner,
     name: &str,
+    architecture: Option<&str>,
     cache: &Path,
     talk: &Talk,
 ) -> Result<(PathBuf, Vec<String>)> {
-    let package = show(runner, name)?
-        .ok_or_else(|| Error::Request(format!("apt knows no package {name}; {ADVICE}")))?;
+    let package = show(runner, name, architecture)?.ok_or_else(|| {
+        Error::Request(match architecture {
+            Some(architecture) => format!(
+                "apt knows no package {name}:{architecture}; run `sudo apt-get update`, and where {architecture} is not this machine's own \
+                 architecture, `sudo dpkg --add-architecture {architecture}` before"
+            ),
+            None => format!("apt knows no package {name}; {ADVICE}"),
+        })
+    })?;
     std::fs::create_dir_all(cache).map_err(Error::file("making the cache folder", cache))?;
     Ok((obtain(runner, &package, cache, talk)?, package.depends))
 }
@@ -78,7 +97,11 @@ fn download(runner: &dyn Runner, package: &Candidate, cache: &Path, path: &Path)
     let cache_name = cache.to_str().ok_or_else(|| {
         Error::bad(cache, "the cache folder's name is not UTF-8; give another with --cache")
     })?;
-    let wanted = format!("{}={}", package.package, package.version);
+    // `all` is the architecture of a file, and none that apt-get takes in a name.
+    let wanted = match package.architecture.as_str() {
+        "" | "all" => format!("{}={}", package.package, package.version),
+        architecture => format!("{}:{architecture}={}", package.package, package.version),
+    };
     let command = CommandLine::new(["/usr/bin/env", "-C", cache_name, APT_GET, "-q", "download", &wanted])
         .limit(DOWNLOAD_LIMIT);
     runner.run(&command).map_err(|error| failed(&format!("downloading {wanted}"), &error))?;
@@ -100,7 +123,7 @@ fn download(runner: &dyn Runner, package: &Candidate, cache: &Path, path: &Path)
 fn resolve(runner: &dyn Runner, names: &[&str]) -> Result<Vec<Candidate>> {
     let mut unknown = Vec::new();
     for name in names {
-        match show(runner, name)? {
+        match show(runner, name, None)? {
             Some(candidate) => return follow(runner, candidate),
             None => unknown.push(*name),
         }
@@ -115,7 +138,7 @@ fn follow(runner: &dyn Runner, start: Candidate) -> Result<Vec<Candidate>> {
     while let Some(candidate) = to_do.pop() {
         for name in candidate.depends.iter().filter(|name| after_prefix(name).is_some()) {
             if seen.insert(name.clone()) {
-                to_do.extend(show(runner, name)?);
+                to_do.extend(show(runner, name, None)?);
             }
         }
         if after_prefix(&candidate.package).is_some_and(is_versioned) {
@@ -138,7 +161,7 @@ fn is_versioned(rest: &str) -> bool {
     rest.strip_prefix("extra-").unwrap_or(rest).starts_with(|letter: char| letter.is_ascii_digit())
 }
 
-fn show(runner: &dyn Runner, name: &str) -> Result<Option<Candidate>> {
+fn show(runner: &dyn Runner, name: &str, architecture: Option<&str>) -> Result<Option<Candidate>> {
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
         || name.starts_with('-')
     {
@@ -146,7 +169,8 @@ fn show(runner: &dyn Runner, name: &str) -> Result<Option<Candidate>> {
             "{name:?} is neither a .deb file that exists nor a package name"
         )));
     }
-    let command = CommandLine::new([APT_CACHE, "show", "--no-all-versions", name]).limit(ASK_LIMIT);
+    let wanted = architecture.map_or_else(|| name.to_owned(), |architecture| format!("{name}:{architecture}"));
+    let command = CommandLine::new([APT_CACHE, "show", "--no-all-versions", &wanted]).limit(ASK_LIMIT);
     match runner.run(&command) {
         Ok(output) => Ok(Some(parse(&String::from_utf8_lossy(&output.stdout)))
             .filter(|candidate| !candidate.version.is_empty())),
@@ -177,7 +201,7 @@ fn parse(stanzas: &str) -> Candidate {
             "Depends" | "Pre-Depends" => {
                 let first_choices = value.split(',').filter_map(|choice| choice.split('|').next());
                 candidate.depends.extend(
-                    first_choices.filter_map(|choice| choice.split_whitespace().next()).map(str::to_owned),
+                    first_choices.filter_map(|choice| choice.split([' ', ':', '(']).find(|word| !word.is_empty())).map(str::to_owned),
                 );
             }
             _ => {}

@@ -88,7 +88,7 @@ struct BuildArguments {
     /// Put a file, or a folder with all in it, into the ramdisk: SOURCE:/DESTINATION, and :MODE in octal if wanted. Repeatable.
     #[arg(long, value_name = "SOURCE:/DESTINATION[:MODE]")]
     add: Vec<Addition>,
-    /// Certificates (PEM) of the authorities the agent trusts; "none" for none. [default: this machine's, if it has any]
+    /// Certificates (PEM) of the authorities the agent trusts, at least one; "none" for none. [default: this machine's, if it has any]
     #[arg(long, value_name = "FILE")]
     ca_bundle: Option<PathBuf>,
     /// Public key of minisign: the agent then writes only images that are signed with it, or with another such key. Repeatable.
@@ -113,7 +113,7 @@ struct BuildArguments {
 
 const CMDLINE_HINT: &str = "\
 kernel command line to start from (the last console= is where the agent speaks):
-  console=tty0 console=ttyS0,115200n8 ipa-api-url=http://CONTROLLER:6385";
+  rootfstype=ramfs console=tty0 console=ttyS0,115200n8 ipa-api-url=http://CONTROLLER:6385";
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {

@@ -44,6 +44,8 @@ pub struct Manifest {
     pub tool_packages: Vec<Source>,
     /// SHA-256 of the agent, in hex.
     pub agent_sha256: String,
+    /// Number of CA certificates that the agent trusts.
+    pub ca_certificates: usize,
     /// Name of the module profile.
     pub profile: &'static str,
     /// Compression and level: `zstd -19`.
@@ -71,6 +73,7 @@ impl Manifest {
         if !self.tool_packages.is_empty() {
             let _ = writeln!(out, "tools from {}", names(&self.tool_packages));
         }
+        let _ = writeln!(out, "CA certificates: {}", self.ca_certificates);
         let _ = writeln!(
             out,
             "profile {}: {} modules; initramfs by {}",

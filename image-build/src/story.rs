@@ -15,10 +15,10 @@ use crate::kernel::package::Kernel;
 use crate::kernel::profile::{self, Profile};
 use crate::output::Output;
 use crate::progress::Talk;
-use crate::ramdisk::add::Addition;
+use crate::ramdisk::add::{self, Addition};
 use crate::ramdisk::compress::{Compression, Compressor};
 use crate::ramdisk::tree::{Node, Tree};
-use crate::ramdisk::{cpio, layout};
+use crate::ramdisk::{certificates, cpio, layout, requirements};
 use crate::report::{Manifest, OutputFile, Part, size};
 use crate::tools::{self, Tool};
 use crate::{Error, Result, apt};
@@ -101,13 +101,27 @@ pub fn build(request: &Request, runner: &dyn Runner, talk: &Talk) -> Result<Mani
         ));
         layout::firmware(&mut tree, found.found)?;
     }
+    let mut ca_certificates = 0;
     match &request.ca_bundle {
         Some(path) => {
-            talk.say(&format!("CA certificates: {}", path.display()));
-            layout::ca_bundle(
-                &mut tree,
-                fs::read(path).map_err(Error::file("reading the CA bundle", path))?,
-            )?;
+            let bundle = fs::read(path).map_err(Error::file("reading the CA bundle", path))?;
+            let found = certificates::count(&bundle);
+            if found.certificates == 0 {
+                return Err(Error::bad(
+                    path,
+                    "holds no certificate; give --ca-bundle a PEM file of CA certificates, or `none`",
+                ));
+            }
+            ca_certificates = found.certificates;
+            talk.say(&format!("CA certificates: {ca_certificates} from {}", path.display()));
+            if found.damaged != 0 {
+                talk.warn(&format!(
+                    "{} certificates of {} cannot be read; the agent does not trust them",
+                    found.damaged,
+                    path.display()
+                ));
+            }
+            layout::ca_bundle(&mut tree, bundle)?;
         }
         None => talk.warn(
             "no CA certificates go in: the agent can check no server's certificate; give --ca-bundle FILE",
@@ -127,6 +141,15 @@ pub fn build(request: &Request, runner: &dyn Runner, talk: &Talk) -> Result<Mani
             talk.warn(&format!("--add replaces {path}"));
         }
     }
+    for sentence in requirements::unmet(&tree, add::PART, &agent_machine) {
+        talk.warn(&sentence);
+    }
+    if tree.get(layout::LAST_FILE).is_some() {
+        return Err(Error::Request(format!(
+            "--add /{}: this name marks the end of the ramdisk; choose another",
+            layout::LAST_FILE
+        )));
+    }
 
     output
         .create("kernel")?
@@ -140,6 +163,7 @@ pub fn build(request: &Request, runner: &dyn Runner, talk: &Talk) -> Result<Mani
         packages: kernel.sources.clone(),
         tool_packages,
         agent_sha256,
+        ca_certificates,
         profile: request.profile.name(),
         compression: format!("{} -{}", request.compression.name(), request.level),
         outputs: vec![
@@ -207,11 +231,12 @@ fn release_file(kernel: &Kernel, profile: Profile, agent_sha256: &str) -> String
         .map(|source| format!("{}={}", source.package, source.version))
         .collect::<Vec<_>>();
     format!(
-        "NAME=\"Ferric ramdisk\"\nID=ferric\nVERSION_ID={}\nFERRIC_KERNEL={}\nFERRIC_KERNEL_PACKAGES=\"{}\"\nFERRIC_PROFILE={}\nFERRIC_AGENT_SHA256={agent_sha256}\n",
+        "NAME=\"Ferric ramdisk\"\nID=ferric\nVERSION_ID={}\nFERRIC_KERNEL={}\nFERRIC_KERNEL_PACKAGES=\"{}\"\nFERRIC_PROFILE={}\nFERRIC_AGENT_SHA256={agent_sha256}\nFERRIC_LAST_FILE=/{}\n",
         env!("CARGO_PKG_VERSION"),
         kernel.release,
         packages.join(" "),
         profile.name(),
+        layout::LAST_FILE,
     )
 }
 
@@ -228,14 +253,16 @@ fn write_archive(
     output: &mut Output,
     talk: &Talk,
 ) -> Result<Archive> {
-    let raw_bytes = cpio::length(tree.iter());
+    let last = layout::last_entry();
+    let entries = || tree.iter().chain(std::iter::once((layout::LAST_FILE, &last)));
+    let raw_bytes = cpio::length(entries());
     let mut bar = talk.bar("compressing the initramfs", raw_bytes);
     let file = BufWriter::new(output.create("initramfs")?);
     let compressor =
         Compressor::new(request.compression, request.level, x86, file).map_err(Error::Compress)?;
     let mut writer = cpio::Writer::new(compressor);
     let mut parts = Parts::default();
-    for (path, entry) in tree.iter() {
+    for (path, entry) in entries() {
         if parts.current != Some(entry.part) {
             let compressed = writer.output().mark().map_err(Error::Compress)?;
             parts.turn_to(entry.part, compressed);
@@ -304,6 +331,7 @@ mod tests {
     use crate::elf::sample;
     use crate::inspect;
     use crate::kernel::deb;
+    use crate::ramdisk::sample::CERTIFICATE;
 
     fn request(folder: &Path, agent: &[u8]) -> Request {
         let module = sample::module(&["alias=virtio:d00000002v*", "depends=helper", "license=GPL"]);
@@ -323,7 +351,7 @@ mod tests {
         );
         fs::write(folder.join("k.deb"), deb).unwrap();
         fs::write(folder.join("agent"), agent).unwrap();
-        fs::write(folder.join("ca.crt"), b"certificates").unwrap();
+        fs::write(folder.join("ca.crt"), CERTIFICATE).unwrap();
         Request {
             agent: folder.join("agent"),
             allow_dynamic: false,
@@ -407,6 +435,36 @@ mod tests {
     }
 
     #[test]
+    fn certificates_are_counted_and_a_bundle_without_any_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut request = request(folder.path(), &sample::program(None));
+        assert_eq!(run(&request).unwrap().ca_certificates, 1);
+        for wrong in ["", "certificates\n", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+            fs::write(folder.path().join("ca.crt"), wrong).unwrap();
+            let error = run(&request).unwrap_err().to_string();
+            assert!(error.contains("ca.crt") && error.contains("no certificate"), "{error}");
+        }
+        request.ca_bundle = None;
+        assert_eq!(run(&request).unwrap().ca_certificates, 0);
+    }
+
+    #[test]
+    fn the_last_file_of_the_archive_is_the_mark_that_the_release_file_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut request = request(folder.path(), &sample::program(None));
+        run(&request).unwrap();
+        let list = inspect::list(&request.output.join("initramfs")).unwrap();
+        let last = list.lines().rev().find(|line| line.contains(" /")).unwrap();
+        assert!(last.ends_with(" /etc/ferric-ramdisk-complete"), "{list}");
+        request.additions = vec![
+            format!("{}:/etc/ferric-ramdisk-complete", folder.path().join("ca.crt").display())
+                .parse()
+                .unwrap(),
+        ];
+        assert!(run(&request).unwrap_err().to_string().contains("choose another"));
+    }
+
+    #[test]
     fn the_same_input_gives_the_same_bytes_wherever_it_is_built() {
         let read = |compression| {
             let folder = tempfile::tempdir().unwrap();
@@ -454,7 +512,9 @@ mod tests {
             vec![format!("{}:/etc/hosts:0600", folder.path().join("ca.crt").display()).parse().unwrap()];
         assert_eq!(run(&request).unwrap().modules.len(), 3);
         assert!(
-            inspect::list(&request.output.join("initramfs")).unwrap().contains("-0600         12 /etc/hosts")
+            inspect::list(&request.output.join("initramfs"))
+                .unwrap()
+                .contains(&format!("-0600 {:>10} /etc/hosts", CERTIFICATE.len()))
         );
         request.modules = vec!["no-such".to_owned()];
         assert!(run(&request).unwrap_err().to_string().contains("--module no-such"));

@@ -59,6 +59,7 @@ pub fn put(
     talk: &Talk,
 ) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
+    let architecture = apt::architecture(machine);
     let mut waiting = VecDeque::from([tool.package().to_owned()]);
     let mut seen: BTreeSet<String> = waiting.iter().cloned().collect();
     let (mut program, mut libraries) = (None::<Vec<u8>>, BTreeMap::new());
@@ -85,7 +86,7 @@ pub fn put(
                 tool.program()
             )));
         };
-        let (path, depends) = apt::fetch_one(runner, &name, cache, talk)?;
+        let (path, depends) = apt::fetch_one(runner, &name, architecture, cache, talk)?;
         let control = deb::read(&path, |file| take(tool, machine, file, &mut program, &mut libraries))?;
         sources.push(Source {
             package: control.package,
@@ -187,7 +188,8 @@ mod tests {
             let text = format!(
                 "Package: {name}\nVersion: 1.2-3\nArchitecture: amd64\nSHA256: {digest}\nDepends: {depends}\n"
             );
-            runner = runner.answer(&format!("/usr/bin/apt-cache show --no-all-versions {name}"), &text);
+            let ask = format!("/usr/bin/apt-cache show --no-all-versions {name}:amd64");
+            runner = runner.answer(&ask, &text);
         }
         runner
     }
@@ -229,6 +231,26 @@ mod tests {
         // libgcc-s1 is not asked for: apt does not know it here.
         let names: Vec<&str> = sources.iter().map(|source| source.package.as_str()).collect();
         assert_eq!(names, ["libc6", "libudev1", "mdadm"]);
+    }
+
+    #[test]
+    fn apt_is_asked_for_the_agents_architecture() {
+        let cache = tempfile::tempdir().unwrap();
+        let mut tool = sample::program(None);
+        tool[18] = 183;
+        let path = cache.path().join("mdadm_1.2-3_arm64.deb");
+        fs::write(&path, deb::sample::package("mdadm", "xz", &[("./sbin/mdadm", &tool)])).unwrap();
+        let text = format!(
+            "Package: mdadm\nVersion: 1.2-3\nArchitecture: arm64\nSHA256: {}\n",
+            sha256_of(&path).unwrap()
+        );
+        let ask = "/usr/bin/apt-cache show --no-all-versions mdadm:arm64";
+        let put = |runner: FakeRunner| {
+            put(&mut Tree::default(), Tool::Mdadm, "aarch64", &runner, cache.path(), &Talk::quiet())
+        };
+        assert_eq!(put(FakeRunner::default().answer(ask, &text)).unwrap().len(), 1);
+        let error = put(FakeRunner::default().fail(ask, "E: No packages found")).unwrap_err().to_string();
+        assert!(error.contains("mdadm:arm64") && error.contains("dpkg --add-architecture arm64"), "{error}");
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Guest {
             initramfs: ramdisk.join("initramfs"),
             // A busy host emulates the timer too late for the kernel's check of it.
             command_line: format!(
-                "console=ttyS0 quiet no_timer_check ipa-api-url=http://10.0.2.2:{} ipa-ironic-api-version=1.62 {parameters}",
+                "rootfstype=ramfs console=ttyS0 quiet no_timer_check ipa-api-url=http://10.0.2.2:{} ipa-ironic-api-version=1.62 {parameters}",
                 conductor.port
             ),
         };

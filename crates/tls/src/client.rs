@@ -128,10 +128,23 @@ fn anchors(settings: &ClientSettings, provider: &Arc<CryptoProvider>) -> Result<
     let Some(path) = path else {
         return Ok(Anchors { verifier: None, certificates: Vec::new(), source: None });
     };
-    let certificates = certificates(&path, "cafile")?;
+    // A system's bundle that cannot be used is as good as none: plain http needs no authority, and an https server is refused.
+    let is_systems = settings.ca_file.is_none();
+    let nothing = || Anchors { verifier: None, certificates: Vec::new(), source: None };
+    let certificates = match certificates(&path, "cafile") {
+        Err(error) if is_systems => {
+            tracing::warn!(path = %path.display(), %error, "the system's CA bundle cannot be used; no https server is trusted");
+            return Ok(nothing());
+        }
+        other => other?,
+    };
     let mut roots = RootCertStore::empty();
     let (added, ignored) = roots.add_parsable_certificates(certificates.iter().cloned());
     tracing::debug!(path = %path.display(), added, ignored, "trust anchors loaded");
+    if added == 0 && is_systems {
+        tracing::warn!(path = %path.display(), "the system's CA bundle holds no certificate; no https server is trusted");
+        return Ok(nothing());
+    }
     if added == 0 {
         return Err(Error::NoAnchor { path });
     }

@@ -223,6 +223,20 @@ fn unusable_files_are_named_with_their_option() {
 }
 
 #[test]
+fn a_system_bundle_that_cannot_be_used_counts_as_none_and_plain_http_goes_on() {
+    let scene = Scene::new((-1, 30));
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("etc/ssl/certs")).unwrap();
+    let damaged = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+    for text in ["no certificate here", "-----BEGIN CERTIFICATE-----\n", damaged] {
+        std::fs::write(root.path().join("etc/ssl/certs/ca-certificates.crt"), text).unwrap();
+        let settings = ClientSettings { root: root.path().into(), ..ClientSettings::default() };
+        client_config(&settings).unwrap();
+        assert_eq!(scene.rejection(&settings, "ironic.example").cause, Cause::UnknownIssuer, "{text}");
+    }
+}
+
+#[test]
 fn a_server_without_tls_is_recognised() {
     let text = tls::advice(&rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
     assert!(text.unwrap().contains("does not speak TLS"));

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use super::tree::{Entry, Node, Tree};
 use crate::{Error, Result};
 
-const PART: &str = "added files";
+/// The part of the report that added files count towards.
+pub const PART: &str = "added files";
 
 /// One request to add a file or a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -41,6 +41,15 @@ const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopba
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n";
 const GROUP: &str = "root:x:0:\n";
 
+/// The last file of the archive. The kernel stops unpacking where memory ends, and boots what it has: without this file the agent
+/// knows that the ramdisk is not whole. `/etc/ferric-release` names it (`FERRIC_LAST_FILE`).
+pub const LAST_FILE: &str = "etc/ferric-ramdisk-complete";
+
+/// Returns the entry of [`LAST_FILE`].
+pub fn last_entry() -> Entry {
+    Entry { mode: 0o644, node: Node::File(b"complete\n".to_vec()), part: BASE }
+}
+
 /// The part of the report that the agent counts towards.
 pub const AGENT: &str = "agent";
 /// The part of the report that small files count towards.

@@ -42,7 +42,7 @@ pub fn boot(scratch: &Scratch, more: &[&str]) -> Result<Boot> {
     Ok(Boot::Direct {
         kernel: output.join("kernel"),
         initramfs: output.join("initramfs"),
-        command_line: "console=ttyS0 rdinit=/guest panic=-1 quiet".into(),
+        command_line: "rootfstype=ramfs console=ttyS0 rdinit=/guest panic=-1 quiet".into(),
     })
 }
 
