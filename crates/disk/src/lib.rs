@@ -42,6 +42,7 @@ mod skip;
 mod source;
 pub mod table;
 mod target;
+mod usb_identity;
 mod wipe;
 mod world_wide_name;
 

@@ -72,7 +72,10 @@ impl Evidence {
             return None;
         }
         let wwn = disk.wwn.clone().filter(|wwn| is_unique(wwn))?;
-        let serial = disk.serial.clone().filter(|serial| tells_disks_apart(serial))?;
+        // Without a unit serial number the identifier stands for it, and proves nothing beside itself.
+        let is_substitute = |serial: &str| wwn.strip_prefix("0x") == Some(serial);
+        let serial =
+            disk.serial.clone().filter(|serial| tells_disks_apart(serial) && !is_substitute(serial))?;
         if disk.size == 0 {
             return None;
         }
