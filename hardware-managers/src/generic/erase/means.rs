@@ -94,7 +94,9 @@ impl Real<'_> {
         if !self.is_stalled.get() {
             reread(self.cx, self.target);
         }
-        tracing::info!(device, way = way?, "disk erased");
+        // Not among the log line's fields: they are evaluated only where the line is logged.
+        let way = way?;
+        tracing::info!(device, way, "disk erased");
         Ok(())
     }
 }
