@@ -57,6 +57,8 @@ pub struct Settings {
     pub config_drive_rebuild: bool,
     /// Whether disks with a shared file system (VMFS, GPFS, GFS2) are kept from being erased.
     pub guard_special_filesystems: bool,
+    /// How long a disk that is erased may take for one request before the disk fails.
+    pub erase_stall_limit: Duration,
     /// Whether bootc deployments are not offered.
     pub disable_bootc_deploy: bool,
     /// Priority of the step `inject_files`, 0 to 99; 0 runs it only when asked for.
@@ -200,6 +202,7 @@ impl Default for Settings {
             enable_bios_bootloader_install: false,
             config_drive_rebuild: false,
             guard_special_filesystems: true,
+            erase_stall_limit: disk::erase::STALL_LIMIT,
             disable_bootc_deploy: false,
             inject_files_priority: 0,
             partitioning: Partitioning::default(),

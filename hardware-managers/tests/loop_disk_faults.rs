@@ -93,11 +93,17 @@ fn loop_failed_deploy_leaves_nothing_of_the_old_system_and_the_next_succeeds() {
     // Two old partitions, both beyond the end of the new image: a file system, and a member of an array (md 1.0: the
     // superblock lies at the end).
     let (first, second, length) = (16 * MIB, 64 * MIB, 32 * MIB);
-    tool("/usr/sbin/sgdisk", &["-n", "1:16M:+32M", "-n", "2:64M:+32M", disk.name()]);
+    let partitions = ["-n", "1:16M:+32M", "-n", "2:64M:+32M", "-n", "3:100M:+40M", disk.name()];
+    tool("/usr/sbin/sgdisk", &partitions);
     let device = File::options().write(true).open(&disk.path).unwrap();
     let offset = format!("offset={first}");
     tool("/usr/sbin/mkfs.ext4", &["-q", "-F", "-E", &offset, disk.name(), "32768k"]);
     device.write_all_at(&md_member(), (second + length - 8192) as u64).unwrap();
+    // A third, with what lies between its ends: the header of a VMFS volume, and the second header of LUKS2.
+    let deep = [(101 * MIB, vec![0x0d, 0xd0, 0x01, 0xc0]), (104 * MIB, luks2_header(4 * MIB))];
+    for (at, bytes) in &deep {
+        device.write_all_at(bytes, *at as u64).unwrap();
+    }
     assert!(recognised(&disk, first, length).contains("ext4"));
     assert!(recognised(&disk, second, length).contains("linux_raid_member"));
     assert!(recognised(&disk, 0, DISK_BYTES.try_into().unwrap()).contains("gpt"));
@@ -114,11 +120,19 @@ fn loop_failed_deploy_leaves_nothing_of_the_old_system_and_the_next_succeeds() {
     ] {
         assert_eq!(recognised(&disk, offset, length), "", "{what}");
     }
+    for (at, bytes) in &deep {
+        assert!(disk.read(*at as u64, bytes.len()).iter().all(|byte| *byte == 0), "at {at}");
+    }
     let tail = disk.read(DISK_BYTES - MIB as u64, MIB);
     assert!(disk.has_zeroed_head() && tail.iter().all(|byte| *byte == 0), "an end was left");
 
     machine.deploy(info(&url, &sha256(&image))).map_err(|error| hwm::chain(&error)).unwrap();
     assert_eq!(disk.read(0, image.len()), image);
+}
+
+/// The second header of LUKS2, as far as it is looked at, where the first is of this size.
+fn luks2_header(size: usize) -> Vec<u8> {
+    [b"SKUL\xba\xbe\0\x02".as_slice(), &(size as u64).to_be_bytes()].concat()
 }
 
 /// The superblock of a member of an array, as far as it is looked at (md(4), version 1.0 at 8 KiB before the end).

@@ -13,7 +13,7 @@ use hardware_managers::{Deployment, Settings, builtin};
 use hwm::{Context, Error, Registry, StepCall};
 use serde_json::{Value, json};
 use support::{DISK_BYTES, Loop, MIB};
-use sys::Host;
+use sys::{Host, MountRequest};
 use wire::StepKind;
 
 struct Machine {
@@ -22,7 +22,11 @@ struct Machine {
 }
 
 /// A machine that may erase these disks, with what its conductor says about erasing.
-fn machine(allowed: &[&Loop], mut info: Value) -> Machine {
+fn machine(allowed: &[&Loop], info: Value) -> Machine {
+    machine_with(allowed, info, Settings::default())
+}
+
+fn machine_with(allowed: &[&Loop], mut info: Value, settings: Settings) -> Machine {
     // Loop devices know no ATA commands, so this only shortens the log of most tests.
     if info.get("agent_enable_ata_secure_erase").is_none() {
         info["agent_enable_ata_secure_erase"] = json!(false);
@@ -31,7 +35,7 @@ fn machine(allowed: &[&Loop], mut info: Value) -> Machine {
     let deployment = Deployment::new(Settings {
         allow: Some(AllowList::parse(&names.join(",")).unwrap()),
         disk_wait_attempts: 1,
-        ..Settings::default()
+        ..settings
     });
     let host = Host::real();
     let registry = Registry::probe(&host, builtin(&deployment));
@@ -169,4 +173,69 @@ fn loop_a_cancelled_erase_ends_within_a_moment() {
     assert!(error.to_string().contains("cancelled"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(20));
     canceller.join().unwrap();
+}
+
+/// A disk on a file system that can be made to stop: every write to it hangs until it goes on.
+struct Stopping {
+    disk: Option<Loop>,
+    below: Loop,
+    mount_point: tempfile::TempDir,
+}
+
+impl Stopping {
+    fn new() -> Option<Self> {
+        let below = Loop::of(64 * MIB as u64, 512)?;
+        support::tool("/usr/sbin/mkfs.ext4", &["-q", "-F", below.name()]);
+        let mount_point = tempfile::tempdir().unwrap();
+        Host::real().kernel().mount(&MountRequest::new(&below.path, mount_point.path(), "ext4")).unwrap();
+        let file = mount_point.path().join("disk");
+        std::fs::File::create(&file).unwrap().set_len(16 * MIB as u64).unwrap();
+        Some(Self { disk: Some(Loop::over(&file)), below, mount_point })
+    }
+
+    fn disk(&self) -> &Loop {
+        self.disk.as_ref().unwrap()
+    }
+
+    fn freeze(&self, option: &str) {
+        support::tool("/usr/sbin/fsfreeze", &[option, self.mount_point.path().to_str().unwrap()]);
+    }
+}
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        self.disk = None;
+        let _ = Host::real().kernel().detach(self.mount_point.path());
+        let _ = &self.below;
+    }
+}
+
+#[test]
+fn loop_a_disk_that_hangs_fails_by_name_while_others_are_erased_and_the_step_ends() {
+    let (Some(disk), Some(stopping)) = (Loop::new(), Stopping::new()) else { return };
+    let settings = Settings { erase_stall_limit: Duration::from_secs(2), ..Settings::default() };
+    let machine =
+        machine_with(&[&disk, stopping.disk()], json!({"agent_erase_devices_iterations": 0}), settings);
+    for step in ["erase_devices", "erase_devices_metadata"] {
+        write(&disk, 0, &[0xa5; 512]);
+        stopping.freeze("--freeze");
+        let started = std::time::Instant::now();
+        let result = machine.run(step);
+        let elapsed = started.elapsed();
+        stopping.freeze("--unfreeze");
+        let error = result.unwrap_err();
+        assert!(elapsed < Duration::from_secs(30), "{step} took {elapsed:?}");
+        let Error::BlockDeviceErase { message } = &error else { panic!("{error:?}") };
+        let name = stopping.disk().name();
+        assert!(message.contains(&format!("{name} does not answer: no request ended for 2 s")), "{message}");
+        assert!(!message.contains(disk.name()), "{message}");
+        assert!(disk.has_zeroed_head(), "{step}");
+        // The thread that was left behind lets the disk go when its write ended.
+        for _ in 0..100 {
+            std::thread::sleep(Duration::from_millis(100));
+            if sys::device::open_exclusive(&stopping.disk().path).is_ok() {
+                break;
+            }
+        }
+    }
 }

@@ -32,6 +32,7 @@ impl Config {
             enable_bios_bootloader_install: *self.enable_bios_bootloader_install,
             config_drive_rebuild: *self.config_drive_rebuild,
             guard_special_filesystems: *self.guard_special_filesystems,
+            erase_stall_limit: **self.erase_stall_limit,
             disable_bootc_deploy: *self.disable_bootc_deploy,
             inject_files_priority: self.inject_files_priority.0,
             partitioning: self.partitioning(),
@@ -126,6 +127,7 @@ mod tests {
         assert_eq!(from_options.permitted_formats, own.permitted_formats);
         assert_eq!(from_options.guard_special_filesystems, own.guard_special_filesystems);
         assert_eq!(from_options.disk_wait_delay, own.disk_wait_delay);
+        assert_eq!(from_options.erase_stall_limit, own.erase_stall_limit);
     }
 
     #[test]

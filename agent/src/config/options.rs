@@ -295,6 +295,8 @@ options! {
     translate_sector_size: bool = false, "DEFAULT", Some("ferric-translate-sector-size");
     /// Read disks back and compare after an image was written, before they can boot.
     verify_writes: bool = false, "DEFAULT", Some("ferric-verify-writes");
+    /// How long a disk that is erased may take for one write before it fails as one that does not answer.
+    erase_stall_limit: TimeLimit = TimeLimit(seconds(600)), "DEFAULT", Some("ferric-erase-stall-limit");
     /// Write no image that is not signed by a trusted key.
     require_signature: bool = false, "DEFAULT", Some("ferric-require-signature");
     /// Public keys of minisign whose signatures of images count, unless the ramdisk brings keys of its own.

@@ -1,7 +1,7 @@
 //! Where a disk is plugged in: the by-path name as udev's `path_id` forms it, and the transport as `lsblk` names it.
 //!
 //! There is no udev in the ramdisk, yet operators write hints with the names that udev gives. The names are derived from
-//! the device's place in `/sys/devices`. An ATA or virtio disk has a second, older name: [`aliases`].
+//! the device's place in `/sys/devices`. An ATA, USB or virtio disk has further names: [`aliases`].
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,13 @@ pub(crate) fn by_path(host: &Host, name: &str) -> Option<String> {
     let leaf = std::fs::canonicalize(host.path(format!("/sys/block/{name}"))).ok()?;
     let top = std::fs::canonicalize(host.path("/sys/devices")).ok()?;
     let mut walk = Walk { host, leaf: &leaf, parts: Vec::new(), parent_known: false, transport_known: false };
+    let real_parent;
     let mut current = leaf.parent();
+    if leaf.ancestors().any(|directory| subsystem(directory).as_deref() == Some("nvme-subsystem")) {
+        // A namespace with several controllers hangs below none of them. As udev: it is at the controller that has its number.
+        real_parent = controller_of(host, name)?;
+        current = Some(&real_parent);
+    }
     while let Some(directory) = current.filter(|directory| *directory != top && directory.starts_with(&top)) {
         current = walk.visit(directory);
     }
@@ -23,7 +29,8 @@ pub(crate) fn by_path(host: &Host, name: &str) -> Option<String> {
     Some(walk.parts.join("-"))
 }
 
-/// The other names that the same place has had in udev: `...-ata-1` for `...-ata-1.0`, `virtio-pci-...` for `pci-...`.
+/// The other names that the same place has in udev: `...-ata-1` for `...-ata-1.0`, `virtio-pci-...` for `pci-...`, `...-usbv2-0:1` for
+/// `...-usb-0:1`.
 pub(crate) fn aliases(by_path: &str, transport: Option<&str>) -> Vec<String> {
     let (directory, name) = by_path.rsplit_once('/').map_or(("", by_path), |(d, n)| (d, n));
     let full = |name: String| if directory.is_empty() { name } else { format!("{directory}/{name}") };
@@ -32,6 +39,10 @@ pub(crate) fn aliases(by_path: &str, transport: Option<&str>) -> Vec<String> {
         && let Some(port) = port.strip_suffix(".0")
     {
         names.push(full(format!("{stem}-ata-{port}")));
+    }
+    // udev since 255 names the revision of USB too.
+    if let Some((stem, port)) = name.split_once("-usb-0:") {
+        names.extend([2, 3].map(|revision| full(format!("{stem}-usbv{revision}-0:{port}"))));
     }
     if transport == Some("virtio") && name.starts_with("pci-") {
         names.push(full(format!("virtio-{name}")));
@@ -102,7 +113,8 @@ impl Walk<'_> {
                 self.transport_known = true;
                 format!("usb-0:{}", name.split_once('-')?.1)
             }
-            "nvme" | "nvme-subsystem" => {
+            "nvme" => {
+                self.parent_known = true;
                 self.transport_known = true;
                 let namespace =
                     std::fs::read_to_string(self.leaf.join("nsid")).ok().map(|id| id.trim().to_owned());
@@ -201,6 +213,12 @@ impl Walk<'_> {
         let number = number.saturating_sub(lowest.unwrap_or(number));
         Some(format!("scsi-{number}:{channel}:{target}:{unit}"))
     }
+}
+
+/// The device directory of the controller `nvme0` of a namespace `nvme0n1`, where there is one of that name.
+fn controller_of(host: &Host, name: &str) -> Option<PathBuf> {
+    let digits: String = name.strip_prefix("nvme")?.chars().take_while(char::is_ascii_digit).collect();
+    std::fs::canonicalize(host.path(format!("/sys/class/nvme/nvme{digits}"))).ok()
 }
 
 /// The first directory above that is no longer of this subsystem.

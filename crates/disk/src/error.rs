@@ -28,6 +28,12 @@ pub enum Error {
     /// A disk that could not be made to erase itself.
     #[error("erasing {device}: {reason}")]
     Erase { device: String, reason: String },
+    /// A disk that takes requests and does not end them.
+    #[error(
+        "{device} does not answer: no request ended for {seconds} s (at byte {at}), and one is still under way; power-cycle the \
+         machine before the disk is used again, and replace the disk if the error comes back"
+    )]
+    Stalled { device: String, seconds: u64, at: u64 },
     /// A file system that can not be read.
     #[error("FAT file system: {reason}")]
     Fat { reason: String },

@@ -240,6 +240,15 @@ fn serial_numbers(disk: &Disk) -> Vec<String> {
     {
         names.push(format!("{}_{serial}", model.split_whitespace().collect::<Vec<_>>().join("_")));
     }
+    // `usb_id`: vendor, model, serial number, and the place in the device.
+    if let (Some(vendor), Some(model), Some(serial), Some("usb")) =
+        (&disk.vendor, &disk.model, &disk.serial, disk.tran.as_deref())
+    {
+        let place = disk.hctl.as_deref().and_then(|hctl| hctl.splitn(3, ':').nth(2)).unwrap_or("0:0");
+        let words = format!("{vendor} {model}");
+        let words: Vec<&str> = words.split_whitespace().collect();
+        names.push(format!("{}_{serial}-{place}", words.join("_")));
+    }
     names
 }
 

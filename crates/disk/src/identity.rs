@@ -3,6 +3,7 @@
 use sys::Host;
 
 use crate::list::behind;
+use crate::usb_identity;
 
 /// The identifiers, as far as the disk has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,14 +23,22 @@ impl Identity {
         let attribute = |path: &str| host.attribute(format!("/sys/block/{name}/{path}"));
         let page = |path: &str| std::fs::read(host.path(format!("/sys/block/{name}/device/{path}"))).ok();
 
-        let designator = page("vpd_pg83").and_then(|page| naa_designator(&page)).or_else(|| {
+        let mut designator = page("vpd_pg83").and_then(|page| naa_designator(&page)).or_else(|| {
             let wwid = attribute("device/wwid")?;
             wwid.strip_prefix("naa.").filter(|hex| is_naa(hex)).map(str::to_ascii_lowercase)
         });
-        let serial = page("vpd_pg80")
+        let mut serial = page("vpd_pg80")
             .and_then(|page| unit_serial(&page))
             .or_else(|| attribute("device/serial"))
             .or_else(|| attribute("serial"));
+        if let Some(usb) = usb_identity::read(host, name) {
+            // udev asks no SCSI pages of a disk behind USB: bridges answer them with anything.
+            serial = Some(usb.serial);
+            designator = usb.ata_name;
+        } else if serial.is_none() && host.path(format!("/sys/block/{name}/device/scsi_device")).is_dir() {
+            // Without a unit serial number `lsblk` shows the identifier.
+            serial = designator.clone();
+        }
         let mut identity = Self { serial, ..Self::default() };
         match designator {
             Some(hex) => {

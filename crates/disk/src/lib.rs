@@ -36,12 +36,15 @@ mod nodes;
 mod policy;
 pub mod probe;
 mod select;
+mod signatures;
 mod situation;
 mod skip;
 mod source;
 pub mod table;
 mod target;
+mod usb_identity;
 mod wipe;
+mod world_wide_name;
 
 pub use allow::AllowList;
 pub use contents::{Contents, PartitionContents};
@@ -59,4 +62,6 @@ pub use skip::SkipList;
 pub use source::{Device, Region, Source, Store};
 pub use table::{GptFix, fix_gpt};
 pub use target::{Refusal, Target};
-pub use wipe::{metadata_ranges, wipe_metadata, wipe_parts};
+pub use wipe::{
+    metadata_of_parts, metadata_ranges, old_metadata, wipe_metadata, wipe_metadata_within, wipe_parts,
+};

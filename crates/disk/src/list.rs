@@ -3,8 +3,6 @@
 //! Which devices count follows the enumeration of ironic-python-agent (data plane page, 2.1): whole disks, RAID arrays and
 //! multipath devices; never floppies, RAM disks, optical drives, empty drives, or the paths behind a multipath device.
 
-use std::cmp::Ordering;
-
 use sys::Host;
 use wire::Disk;
 
@@ -12,13 +10,15 @@ use crate::bus_path;
 use crate::identity::Identity;
 use crate::{AllowList, Error};
 
-/// Every disk an image could go to, in natural order of the kernel names (`sda`, `sdb`, ... `sdaa`).
+/// Returns every disk an image could go to, by device number: the order of `lsblk`, which decides in ironic-python-agent
+/// which of several disks that fit the hints is taken (data plane page, 2.2).
 ///
 /// Loop devices are listed only when the allow-list names them. Nothing else is left out for the allow-list's sake: an
 /// inventory shows all disks, [`crate::select`] and [`crate::Target::claim`] are where it counts.
 pub fn list(host: &Host, allow: Option<&AllowList>) -> Result<Vec<Disk>, Error> {
     let mut names = host.names("/sys/block").map_err(Error::io("reading /sys/block"))?;
-    names.sort_by(|a, b| natural(a, b));
+    // Stable: devices without a number, which only fixtures have, stay in the order of their names.
+    names.sort_by_cached_key(|name| place(host, name));
     let mut disks = Vec::new();
     for name in names {
         let Some(kind) = Kind::of(host, &name) else { continue };
@@ -141,25 +141,16 @@ pub fn describe(host: &Host, name: &str) -> Disk {
     }
 }
 
-/// Order in which people count: digits by value, and `sdz` before `sdaa`.
-fn natural(a: &str, b: &str) -> Ordering {
-    let key = |name: &str| -> Vec<(usize, String)> {
-        let mut parts: Vec<(bool, String)> = Vec::new();
-        for c in name.chars() {
-            let digit = c.is_ascii_digit();
-            match parts.last_mut() {
-                Some((kind, text)) if *kind == digit => text.push(c),
-                _ => parts.push((digit, c.to_string())),
-            }
-        }
-        let trimmed = |digit: bool, text: String| match digit {
-            true => text.trim_start_matches('0').to_owned(),
-            false => text,
-        };
-        parts.into_iter().map(|(digit, text)| trimmed(digit, text)).map(|text| (text.len(), text)).collect()
-    };
-    let letters = |name: &str| name.get(..2).unwrap_or(name).to_owned();
-    letters(a).cmp(&letters(b)).then_with(|| key(a).cmp(&key(b))).then_with(|| a.cmp(b))
+/// Returns a device's number as `lsblk` sorts by it: packed as `makedev(3)` does, where high bits of the minor number stand
+/// above the major number. Devices without one come last.
+fn place(host: &Host, name: &str) -> u64 {
+    let number = host.attribute(format!("/sys/block/{name}/dev"));
+    let parsed = number.as_deref().and_then(|number| {
+        let (major, minor) = number.split_once(':')?;
+        Some((u64::from(major.parse::<u32>().ok()?), u64::from(minor.parse::<u32>().ok()?)))
+    });
+    let Some((major, minor)) = parsed else { return u64::MAX };
+    (minor & 0xff) | (major & 0xfff) << 8 | (minor & !0xff) << 12 | (major & !0xfff) << 32
 }
 
 #[cfg(test)]
@@ -167,10 +158,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_sort_as_people_count() {
-        let mut names = vec!["sdaa", "nvme10n1", "sdb", "nvme2n1", "sda", "vda", "md127", "md1", "sdz"];
-        names.sort_by(|a, b| natural(a, b));
-        assert_eq!(names, ["md1", "md127", "nvme2n1", "nvme10n1", "sda", "sdb", "sdz", "sdaa", "vda"]);
+    fn disks_are_listed_by_device_number() {
+        let root = tempfile::tempdir().unwrap();
+        let numbers = [
+            ("nvme0n1", "259:3"),
+            ("nvme1n1", "259:0"),
+            ("sda", "8:16"),
+            ("sdb", "8:0"),
+            ("sdq", "65:0"),
+            ("sdiw", "8:256"),
+            ("vda", "254:0"),
+            ("zzz", "none"),
+        ];
+        for (name, number) in numbers {
+            let directory = root.path().join("sys/block").join(name);
+            std::fs::create_dir_all(&directory).unwrap();
+            std::fs::write(directory.join("dev"), number).unwrap();
+            std::fs::write(directory.join("size"), "2048").unwrap();
+        }
+        let disks = list(&sys::fake::host(root.path()), None).unwrap();
+        let names: Vec<&str> = disks.iter().filter_map(|disk| disk.name.strip_prefix("/dev/")).collect();
+        assert_eq!(names, ["sdb", "sda", "sdq", "vda", "nvme1n1", "nvme0n1", "sdiw", "zzz"]);
     }
 
     #[test]

@@ -118,11 +118,17 @@ impl Target {
     /// Checks that this is still the disk that was claimed. Whoever opens [`Target::device`] himself calls it **after opening
     /// and before the first write**: while a device is open, its number goes to no other, so the answer stays true.
     pub fn confirm(&self) -> Result<(), Refusal> {
-        let number = number_of_same(&self.host, &self.disk)?;
-        if number != self.number {
-            return Err(Refusal::Swapped { device: self.disk.name.clone() });
+        confirm(&self.host, &self.disk, self.number)
+    }
+
+    /// Returns what opens the disk for writing past the page cache, from any thread.
+    pub(crate) fn opener(&self) -> Opener {
+        Opener {
+            host: self.host.clone(),
+            host_path: self.host_path.clone(),
+            disk: self.disk.clone(),
+            number: self.number,
         }
-        refuse_wrong_node(&self.host, &self.disk, number)
     }
 
     /// The device node, on the machine (below the fixture directory in tests).
@@ -206,6 +212,48 @@ impl Target {
         })?;
         Ok(device)
     }
+}
+
+/// Opens a claimed disk for writing. Work that may hang takes it to its own thread.
+pub(crate) struct Opener {
+    host: Host,
+    host_path: PathBuf,
+    disk: Disk,
+    number: (u32, u32),
+}
+
+impl Opener {
+    /// Opens the disk for this process alone and confirms that it is the one that was claimed.
+    pub(crate) fn open(&self) -> Result<sys::BlockDevice, Error> {
+        let action = || format!("opening {} for writing", self.disk.name);
+        let device = sys::BlockDevice::open(&self.host_path).map_err(Error::io(action()))?;
+        confirm(&self.host, &self.disk, self.number)
+            .map_err(|refusal| Error::Io { action: action(), source: io::Error::other(refusal) })?;
+        Ok(device)
+    }
+
+    /// Opens the disk for reading.
+    pub(crate) fn read(&self) -> Result<Device, Error> {
+        Device::open(&self.host_path)
+    }
+
+    /// The machine.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The disk's path: `/dev/sda`.
+    pub(crate) fn name(&self) -> &str {
+        &self.disk.name
+    }
+}
+
+fn confirm(host: &Host, disk: &Disk, claimed: (u32, u32)) -> Result<(), Refusal> {
+    let number = number_of_same(host, disk)?;
+    if number != claimed {
+        return Err(Refusal::Swapped { device: disk.name.clone() });
+    }
+    refuse_wrong_node(host, disk, number)
 }
 
 /// Whether the policy lets this disk be written.

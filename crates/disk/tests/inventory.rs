@@ -4,7 +4,7 @@
 
 mod tree;
 
-use disk::{AllowList, Policy, Refusal, Target, list};
+use disk::{AllowList, Hints, Policy, Refusal, Target, list};
 use tree::{Tree, page};
 use wire::Disk;
 
@@ -68,6 +68,130 @@ fn nvme_and_virtio_disks_have_their_own_places_for_everything() {
     assert_eq!(disk.vendor.as_deref(), Some("0x1af4"));
     assert_eq!(disk.by_path.as_deref(), Some("/dev/disk/by-path/pci-0000:00:05.0"));
     assert_eq!(disk.tran.as_deref(), Some("virtio"));
+}
+
+/// A USB disk at 2:0:0:0: the attributes of the USB device, and the directory of the SCSI device.
+fn usb_disk(descriptor: &[(&str, &str)]) -> (Tree, String) {
+    let tree = Tree::new();
+    let pci = "pci0000:00/0000:00:14.0";
+    tree.device(pci, "pci");
+    for directory in ["usb1", "usb1/1-4", "usb1/1-4/1-4:1.0"] {
+        tree.device(&format!("{pci}/{directory}"), "usb");
+    }
+    // The root hub has a serial number of its own.
+    tree.put(&format!("sys/devices/{pci}/usb1/serial"), "0000:00:14.0\n");
+    tree.put(&format!("sys/devices/{pci}/usb1/idVendor"), "1d6b\n");
+    for (file, text) in descriptor {
+        tree.put(&format!("sys/devices/{pci}/usb1/1-4/{file}"), format!("{text}\n"));
+    }
+    let device = tree.scsi(&format!("{pci}/usb1/1-4/1-4:1.0"), "2:0:0:0", "sdb");
+    tree.put(&format!("sys/devices/{device}/vendor"), "SanDisk \n");
+    tree.put(&format!("sys/devices/{device}/model"), "Ultra Fit       \n");
+    (tree, device)
+}
+
+#[test]
+fn a_usb_disk_has_the_serial_number_of_its_usb_descriptor() {
+    for (serial, expected) in [
+        (Some("4C530001231120115142"), "4C530001231120115142"),
+        (Some("  AB 12\u{3f}/3 "), "AB_12__3"),
+        (Some("12,34"), "SanDisk_Ultra_Fit-0:0"),
+        (Some("caf\u{e9}"), "SanDisk_Ultra_Fit-0:0"),
+        (None, "SanDisk_Ultra_Fit-0:0"),
+    ] {
+        let mut descriptor = vec![("idVendor", "0781"), ("idProduct", "5583")];
+        descriptor.extend(serial.map(|serial| ("serial", serial)));
+        let (tree, device) = usb_disk(&descriptor);
+        // What a bridge says on SCSI pages does not count.
+        tree.put(&format!("sys/devices/{device}/vpd_pg80"), page(0x80, b"000000000001"));
+        let naa = [&[1u8, 3, 0, 8][..], &[0x50, 0, 0, 0, 0, 0, 0, 1]].concat();
+        tree.put(&format!("sys/devices/{device}/vpd_pg83"), page(0x83, &naa));
+        let disk = tree.only();
+        assert_eq!((disk.serial.as_deref(), disk.wwn.as_deref()), (Some(expected), None), "{serial:?}");
+        assert_eq!(disk.tran.as_deref(), Some("usb"));
+        let hints = |text: &str| Hints::parse(&serde_json::json!({"serial": text})).unwrap().matches(&disk);
+        assert!(hints(expected) && !hints("000000000001"));
+        assert!(
+            serial != Some("4C530001231120115142") || hints("SanDisk_Ultra_Fit_4C530001231120115142-0:0")
+        );
+    }
+}
+
+#[test]
+fn an_ata_disk_in_a_usb_enclosure_has_the_identity_of_the_ata_disk() {
+    let (tree, device) = usb_disk(&[("idVendor", "152d"), ("serial", "DD56419883914")]);
+    let mut information = vec![0_u8; 572];
+    (information[1], information[2], information[3]) = (0x89, 0x02, 0x38);
+    for (number, pair) in b"     WD-WX11D1234567".chunks(2).enumerate() {
+        (information[60 + 20 + number * 2], information[60 + 21 + number * 2]) = (pair[1], pair[0]);
+    }
+    let mut word = |number: usize, value: u16| {
+        information[60 + number * 2..62 + number * 2].copy_from_slice(&value.to_le_bytes());
+    };
+    for (number, value) in [(87, 0x4163), (108, 0x5001), (109, 0x4ee2), (110, 0xb1c3), (111, 0x9d21)] {
+        word(number, value);
+    }
+    tree.put(&format!("sys/devices/{device}/vpd_pg89"), &information);
+    let disk = tree.only();
+    assert_eq!(disk.serial.as_deref(), Some("WD-WX11D1234567"));
+    assert_eq!(disk.wwn.as_deref(), Some("0x50014ee2b1c39d21"));
+    tree.put("sys/block/sdb/removable", "1\n");
+    assert_eq!(tree.only().serial.as_deref(), Some("DD56419883914"), "udev asks no stick for ATA");
+}
+
+#[test]
+fn mmc_xen_and_nameless_scsi_disks_have_what_udev_gives_them() {
+    let tree = Tree::new();
+    tree.device("platform/fe340000.mmc", "platform");
+    tree.device("platform/fe340000.mmc/mmc_host/mmc0/mmc0:0001", "mmc");
+    tree.put("sys/devices/platform/fe340000.mmc/mmc_host/mmc0/mmc0:0001/serial", "0x7c3ab2d1\n");
+    tree.block("platform/fe340000.mmc/mmc_host/mmc0/mmc0:0001", "mmcblk0", &[]);
+    let disk = tree.only();
+    assert_eq!((disk.serial.as_deref(), disk.tran.as_deref()), (Some("0x7c3ab2d1"), Some("mmc")));
+    assert_eq!(disk.by_path.as_deref(), Some("/dev/disk/by-path/platform-fe340000.mmc"));
+
+    let tree = Tree::new();
+    tree.device("vbd-51712", "xen");
+    tree.block("vbd-51712", "xvda", &[]);
+    let disk = tree.only();
+    assert_eq!((disk.serial, disk.tran, disk.by_path), (None, None, None), "udev names no transport of Xen");
+
+    let tree = Tree::new();
+    tree.device("pci0000:00/0000:00:07.0", "pci");
+    let device = tree.scsi("pci0000:00/0000:00:07.0", "0:0:1:0", "sda");
+    let naa = [&[1u8, 3, 0, 8][..], &[0x50, 0, 0xc5, 0, 0x15, 0xea, 0x71, 0xa1]].concat();
+    tree.put(&format!("sys/devices/{device}/vpd_pg83"), page(0x83, &naa));
+    assert_eq!(
+        tree.only().serial.as_deref(),
+        Some("5000c50015ea71a1"),
+        "no unit serial number: the identifier"
+    );
+}
+
+#[test]
+fn a_namespace_with_several_controllers_is_at_the_controller_of_its_number() {
+    let tree = Tree::new();
+    for (number, bus) in [(0, "0000:3c:00.0"), (1, "0000:3d:00.0")] {
+        tree.device(&format!("pci0000:00/{bus}"), "pci");
+        let controller = format!("pci0000:00/{bus}/nvme/nvme{number}");
+        tree.device(&controller, "nvme");
+        std::fs::create_dir_all(tree.path("sys/class/nvme")).unwrap();
+        std::os::unix::fs::symlink(
+            format!("../../devices/{controller}"),
+            tree.path(&format!("sys/class/nvme/nvme{number}")),
+        )
+        .unwrap();
+    }
+    let subsystem = "virtual/nvme-subsystem/nvme-subsys0";
+    tree.device(subsystem, "nvme-subsystem");
+    tree.put(&format!("sys/devices/{subsystem}/serial"), "S5P2NG0R\n");
+    tree.put(&format!("sys/devices/{subsystem}/model"), "PM1733\n");
+    tree.block(subsystem, "nvme0n1", &[("nsid", "1"), ("wwid", "eui.002538b471a3c5d9")]);
+    let disk = tree.only();
+    assert_eq!(disk.by_path.as_deref(), Some("/dev/disk/by-path/pci-0000:3c:00.0-nvme-1"));
+    assert_eq!((disk.serial.as_deref(), disk.model.as_deref()), (Some("S5P2NG0R"), Some("PM1733")));
+    std::fs::remove_file(tree.path("sys/class/nvme/nvme0")).unwrap();
+    assert_eq!(tree.only().by_path, None, "no controller has its number");
 }
 
 #[test]

@@ -10,7 +10,8 @@ use disk::{Paths, Rules, Situation, SkipList, list, paths, select};
 use serde_json::{Value, json};
 use tree::{Tree, page};
 
-const NAA: [u8; 12] = [1, 3, 0, 8, 0x60, 0, 0xc2, 0x90, 1, 2, 3, 4];
+/// A name that a maker registered, as designator of VPD page 0x83.
+const NAA: [u8; 12] = [1, 3, 0, 8, 0x50, 0, 0xc5, 0, 0x15, 0xea, 0x71, 0xa1];
 
 fn look(tree: &Tree, skip: Value, root_volumes: &[(&str, bool)]) -> Situation {
     let host = tree.host();
@@ -154,9 +155,80 @@ fn multipath() -> Tree {
             naa[11] = 5;
         }
         tree.put(&format!("sys/devices/{device}/vpd_pg83"), page(0x83, &naa));
+        tree.put(&format!("sys/devices/{device}/vpd_pg80"), page(0x80, b"80aXYZ"));
         tree.put(&format!("sys/devices/{device}/vendor"), "NETAPP  \n");
     }
     tree
+}
+
+/// Two disks behind one adapter, with this name and these serial numbers.
+fn twins(naa: &[u8], serials: [&str; 2]) -> Tree {
+    let tree = Tree::new();
+    tree.device("pci0000:00/0000:00:01.0", "pci");
+    for (host, (name, serial)) in ["sda", "sdb"].into_iter().zip(serials).enumerate() {
+        let device = tree.scsi("pci0000:00/0000:00:01.0", &format!("{host}:0:0:0"), name);
+        tree.put(&format!("sys/devices/{device}/vpd_pg83"), page(0x83, naa));
+        if !serial.is_empty() {
+            tree.put(&format!("sys/devices/{device}/vpd_pg80"), page(0x80, serial.as_bytes()));
+        }
+    }
+    tree
+}
+
+#[test]
+fn disks_with_one_wwn_are_two_disks_unless_all_that_tells_disks_apart_agrees() {
+    let made_up = [1, 3, 0, 8, 0x50, 0, 0, 0, 0, 0, 0, 1];
+    let zero = [1, 3, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    for (naa, serials) in [
+        (&made_up, ["WX1", "WX2"]),
+        (&made_up, ["WX1", "WX1"]),
+        (&zero, ["WX1", "WX1"]),
+        (&NAA, ["WX1", "WX2"]),
+        (&NAA, ["WX1", ""]),
+        (&NAA, ["", ""]),
+        (&NAA, ["0000", "0000"]),
+    ] {
+        let tree = twins(naa, serials);
+        let situation = look(&tree, json!([{"name": "/dev/sda"}]), &[]);
+        assert_eq!(situation.paths, [], "{naa:x?} {serials:?}");
+        assert_eq!(ruled_out(&situation), ["/dev/sda"], "skipping one leaves the other");
+    }
+    let tree = twins(&NAA, ["WX1", "WX1"]);
+    assert_eq!(look(&tree, json!(null), &[]).paths.len(), 1);
+    tree.put("sys/block/sdb/device/model", "another\n");
+    assert_eq!(look(&tree, json!(null), &[]).paths, [], "another model is another disk");
+}
+
+#[test]
+fn disks_behind_usb_or_sata_are_never_paths_to_one_disk() {
+    for class in ["ahci", "usb"] {
+        let tree = twins(&NAA, ["WX1", "WX1"]);
+        match class {
+            "usb" => tree.device("pci0000:00", "usb"),
+            driver => {
+                for host in ["host0", "host1"] {
+                    tree.put(&format!("sys/class/scsi_host/{host}/proc_name"), format!("{driver}\n"));
+                }
+            }
+        }
+        assert_eq!(look(&tree, json!(null), &[]).paths, [], "{class}");
+    }
+}
+
+#[test]
+fn nvme_controllers_of_one_subsystem_lead_to_one_disk_and_others_do_not() {
+    let tree = Tree::new();
+    for (number, subsystem) in [(0, "a"), (1, "a"), (2, "b")] {
+        let parent = format!("pci0000:00/nvme/nvme{number}");
+        tree.device(&parent, "nvme");
+        tree.put(&format!("sys/devices/{parent}/serial"), "S5P2NG0R\n");
+        tree.put(&format!("sys/devices/{parent}/subsysnqn"), format!("nqn.2014.{subsystem}\n"));
+        let files = [("wwid", "eui.002538b471a3c5d9"), ("nsid", "1")];
+        tree.block(&parent, &format!("nvme{number}n1"), &files);
+    }
+    let found = look(&tree, json!(null), &[]).paths;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].devices, ["/dev/nvme0n1", "/dev/nvme1n1"]);
 }
 
 #[test]
@@ -165,7 +237,7 @@ fn paths_to_one_disk_are_told_by_its_name_and_the_best_comes_first() {
     let found = |tree: &Tree| paths(&tree.host(), &list(&tree.host(), None).unwrap());
     let expected = |devices: [&str; 3]| {
         [Paths {
-            identity: "WWN 0x6000c29001020304".into(),
+            identity: "WWN 0x5000c50015ea71a1, serial number 80aXYZ".into(),
             devices: devices.map(|name| format!("/dev/{name}")).into(),
         }]
     };
@@ -209,7 +281,7 @@ fn paths_that_the_kernel_has_put_together_are_one_device() {
     let disks = list(&tree.host(), None).unwrap();
     let names: Vec<&str> = disks.iter().map(|disk| disk.name.as_str()).collect();
     assert_eq!(names, ["/dev/dm-0", "/dev/sdd"]);
-    assert_eq!(disks[0].wwn.as_deref(), Some("0x6000c29001020304"));
+    assert_eq!(disks[0].wwn.as_deref(), Some("0x5000c50015ea71a1"));
     assert_eq!(disks[0].vendor.as_deref(), Some("NETAPP"), "hints for the disk work for the device");
     assert_eq!(look(&tree, json!(null), &[]), Situation::default());
 }

@@ -144,21 +144,14 @@ fn write(
     target: &Target,
 ) -> Result<imaging::Written, Error> {
     let sink = DeviceSink::open(target.device()).map_err(|error| write_error(&error))?;
-    let sink = sink.clearing(old_ends(target));
+    // An image that is smaller than the disk leaves old metadata, and with partitions at the same places, a file system or the
+    // superblock of an array would be found in them again.
+    let sink = sink.clearing(disk::old_metadata(target));
     // Between claim and opening the disk may have been pulled, and its name given to another.
     target.confirm().map_err(|refusal| protected(&refusal))?;
     let cancel = Cancel::from(cx.cancel_flag());
     imaging::write_image(request, &settings.transport, Box::new(sink), &cx.events, &cancel)
         .map_err(|error| disk_error(&format!("disk {}", target.disk().name), &error))
-}
-
-/// Both ends of each old partition: an image that is smaller than the disk leaves them, and with partitions at the same places,
-/// a file system or the superblock of an array would be found in them again.
-fn old_ends(target: &Target) -> Vec<(u64, u64)> {
-    // A damaged table names no partitions that could be trusted.
-    let table = target.table().unwrap_or(Table::None);
-    let parts = table.partitions().iter().map(|partition| (partition.start_byte, partition.size_byte));
-    disk::metadata_ranges(parts, target.size_bytes())
 }
 
 /// As [`write_error`], and names the disk where the disk is the trouble: imaging knows none, only offsets.

@@ -6,6 +6,7 @@ pub(crate) mod bootloader;
 mod checksum_file;
 pub(crate) mod deploy;
 mod erase;
+mod firmware;
 #[cfg(test)]
 mod fixture;
 mod grub;

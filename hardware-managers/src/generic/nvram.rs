@@ -6,6 +6,7 @@ use regex_lite::{Regex, RegexBuilder};
 use serde_json::Value;
 
 use super::arguments::invalid;
+use super::firmware;
 
 /// Entries that a disk's system made: partitions, and the usual loaders.
 const DEFAULT_PATTERNS: [&str; 3] = [r"^HD\(", r"shim.*\.efi", r"grub.*\.efi"];
@@ -37,6 +38,11 @@ pub(crate) fn patterns(argument: Option<&Value>) -> Result<Vec<Regex>, Error> {
 /// Also on a machine that was not started by UEFI: it has no entries to look at.
 pub(crate) fn clean(cx: &Context, patterns: &[Regex]) -> Result<(), Error> {
     let fail = |action: String| move |error| Error::other(action, error);
+    // Where it cannot be mounted, listing the entries fails with what is missing.
+    let _mounted = firmware::variables(&cx.host).unwrap_or_else(|error| {
+        tracing::debug!(%error, "efivarfs was not mounted");
+        None
+    });
     let entries = boot::current_entries(&cx.host).map_err(fail("listing the boot entries".into()))?;
     for entry in entries.iter().filter(|entry| entry.is_bootable) {
         let Some(pattern) = patterns.iter().find(|pattern| pattern.is_match(&entry.path_text)) else {

@@ -284,7 +284,9 @@ mod tests {
         let fixture = Fixture::new().disk("sda", 20 << 30).disk("sdb", 20 << 30);
         let fixture = fixture
             .file("/sys/block/sda/device/wwid", "naa.5000c50011223344\n")
-            .file("/sys/block/sdb/device/wwid", "naa.5000c50011223344\n");
+            .file("/sys/block/sda/device/serial", "ZC1A7X\n")
+            .file("/sys/block/sdb/device/wwid", "naa.5000c50011223344\n")
+            .file("/sys/block/sdb/device/serial", "ZC1A7X\n");
         let cx = Context::new(fixture.host(), events::Events::default());
         assert_eq!(wait(&cx, &quick()).unwrap().name, "/dev/sda");
         let told = cx.events.after(0, 10).events.into_iter().find_map(|event| match event.kind {

@@ -62,6 +62,14 @@ impl Loop {
         Some(Self { path, directory: Some(directory) })
     }
 
+    /// Over a file that is there.
+    pub fn over(file: &Path) -> Self {
+        let output = Command::new("/usr/sbin/losetup").args(["--find", "--show"]).arg(file).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let path = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+        Self { path, directory: Some(tempfile::tempdir().unwrap()) }
+    }
+
     /// One that another process of the same test made, and will detach.
     pub fn of_parent(path: PathBuf) -> Self {
         Self { path, directory: None }

@@ -96,6 +96,9 @@ const EVERYWHERE: &[&str] = &[
     "isofs",
     "udf",
     "efivarfs",
+    // Crash records in the firmware's variables and in memory that outlives a reboot: `erase_pstore` deletes them.
+    "efi_pstore",
+    "ramoops",
     "nls_ascii",
     "nls_cp437",
     "nls_iso8859_1",

@@ -4,14 +4,22 @@
 //! way ([`Outcome::Unsupported`]). Which way is tried when is decided by who calls (`hardware-managers`).
 
 mod ata;
+pub(crate) mod careful;
+pub(crate) mod damage;
+pub(crate) mod medium;
 mod nvme;
 mod overwrite;
+pub(crate) mod watch;
 
 pub use overwrite::{Finished, Overwrite};
+pub use watch::STALL_LIMIT;
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use crate::{Error, Target};
+use careful::Care;
+use watch::Left;
 
 /// What came of asking a disk to erase itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,21 +68,41 @@ pub fn nvme_format(target: &Target, others: &[String]) -> Result<Outcome, Error>
     Ok(outcome)
 }
 
-/// **Writes over every sector of a disk.** `report` hears how many bytes were done (written and read back) since it last
-/// did, a few times a second, and can end it.
+/// **Writes over every sector of a disk.** `report` gets how many bytes were done (written and read back) since its last
+/// call, a few times a second, and can end the work.
 ///
 /// # Errors
-/// The disk refused a write, with its offset; or did not read back as zeroes.
+/// [`Error::Erase`] with every range that could not be written, could not be read back, or did not read back as zeroes: the rest was
+/// written over. [`Error::Stalled`] when no request ended within `stall_limit`: **a thread that hangs in the kernel is
+/// left behind**, and its write may still happen.
 pub fn overwrite(
     target: &Target,
     how: &Overwrite,
+    stall_limit: Duration,
     report: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Finished, Error> {
-    let device = sys::BlockDevice::open(target.device())
-        .map_err(Error::io(format!("opening {} for writing", target.disk().name)))?;
-    target.confirm().map_err(|refusal| error(target, refusal.to_string()))?;
-    overwrite::run(&device, how, report)
-        .map_err(|(action, cause)| Error::io(format!("{action} of {}", target.disk().name))(cause))
+    let (opener, how, name) = (target.opener(), *how, target.disk().name.clone());
+    let ended = watch::watched(stall_limit, report, move |pulse| {
+        let device = opener.open()?;
+        let mut outcome = overwrite::Outcome::default();
+        let ended = overwrite::run(&device, &how, Care::default(), &mut outcome, pulse);
+        outcome.log(&name);
+        match (ended, outcome.text()) {
+            (ControlFlow::Break(()), _) => Ok(Finished::Stopped),
+            (ControlFlow::Continue(()), None) => Ok(Finished::Completely),
+            (ControlFlow::Continue(()), Some(reason)) => Err(Error::Erase { device: name, reason }),
+        }
+    });
+    match ended {
+        Ok(result) => result,
+        Err(Left::Stopped) => Ok(Finished::Stopped),
+        Err(Left::Hung { at }) => Err(stalled(target, stall_limit, at)),
+    }
+}
+
+/// The error for a disk that did not answer.
+pub(crate) fn stalled(target: &Target, limit: Duration, at: u64) -> Error {
+    Error::Stalled { device: target.disk().name.clone(), seconds: limit.as_secs(), at }
 }
 
 fn error(target: &Target, reason: String) -> Error {

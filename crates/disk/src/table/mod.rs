@@ -6,6 +6,7 @@
 mod gpt;
 mod make;
 mod mbr;
+mod remains;
 mod translate;
 
 use std::path::Path;
@@ -16,6 +17,7 @@ pub use gpt::{BIOS_BOOT_TYPE, ESP_TYPE, Gpt, LINUX_FILE_SYSTEM_TYPE};
 pub use make::write_table;
 pub(crate) use mbr::Record as MbrRecord;
 pub use mbr::{ESP_MBR_TYPE, Mbr};
+pub(crate) use remains::Remains;
 pub use translate::Translation;
 
 use crate::{Device, Error, Source, Target};

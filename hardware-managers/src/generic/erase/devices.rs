@@ -1,5 +1,6 @@
 //! The step `erase_devices`: makes every byte of every disk unreadable.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -28,7 +29,8 @@ pub(crate) fn run(cx: &Context, settings: &Settings) -> Result<Value, Error> {
         if cx.is_cancelled() {
             return Err(cancelled());
         }
-        Real { cx, target, options: &options, names: &names, meter: &meter }.run()
+        let is_stalled = Cell::new(false);
+        Real { cx, target, options: &options, names: &names, meter: &meter, is_stalled }.run()
     });
     if cx.is_cancelled() {
         return Err(cancelled());

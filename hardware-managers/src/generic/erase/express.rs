@@ -36,7 +36,7 @@ pub(crate) fn run(cx: &Context, settings: &Settings) -> Result<(), Error> {
         if let Some(error) = &not_formatted {
             tracing::warn!(device, error, "the disk did not format itself; erasing its metadata instead");
         }
-        if let Err(error) = wipe(cx, target) {
+        if let Err(error) = wipe(cx, target, options.stall_limit) {
             let first = not_formatted.map_or_else(String::new, |error| format!("{error}; then "));
             failures.push((device.clone(), format!("{first}{}", hwm::chain(&error))));
         }

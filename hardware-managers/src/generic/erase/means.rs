@@ -1,5 +1,6 @@
 //! The ways to erase one disk, and which is taken when: the decision table of the data plane page, 8.2.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use disk::Target;
@@ -77,6 +78,8 @@ pub(super) struct Real<'a> {
     /// Every disk of this step: what an NVMe controller may erase along.
     pub(super) names: &'a [String],
     pub(super) meter: &'a Meter<'a>,
+    /// Whether the disk stopped answering. Every further request to it would hang as well.
+    pub(super) is_stalled: Cell<bool>,
 }
 
 impl Real<'_> {
@@ -88,8 +91,12 @@ impl Real<'_> {
             erase(self, self.options)
         });
         // Whatever came of it: the table that the kernel knows is not to be trusted any more.
-        reread(self.cx, self.target);
-        tracing::info!(device, way = way?, "disk erased");
+        if !self.is_stalled.get() {
+            reread(self.cx, self.target);
+        }
+        // Not among the log line's fields: they are evaluated only where the line is logged.
+        let way = way?;
+        tracing::info!(device, way, "disk erased");
         Ok(())
     }
 }
@@ -116,10 +123,14 @@ impl Means for Real<'_> {
             self.meter.add(bytes);
             if self.cx.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        match disk::erase::overwrite(self.target, &self.options.overwrite, &mut report) {
+        let (plan, limit) = (&self.options.overwrite, self.options.stall_limit);
+        match disk::erase::overwrite(self.target, plan, limit, &mut report) {
             Ok(Finished::Completely) => Ok(()),
             Ok(Finished::Stopped) => Err(cancelled()),
-            Err(error) => Err(Error::BlockDeviceErase { message: hwm::chain(&error) }),
+            Err(error) => {
+                self.is_stalled.set(matches!(error, disk::Error::Stalled { .. }));
+                Err(Error::BlockDeviceErase { message: hwm::chain(&error) })
+            }
         }
     }
 }
@@ -176,6 +187,7 @@ mod tests {
             skip_read_only: false,
             concurrency: 1,
             guard: true,
+            stall_limit: disk::erase::STALL_LIMIT,
         }
     }
 

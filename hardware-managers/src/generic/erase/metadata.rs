@@ -2,6 +2,8 @@
 //!
 //! It makes disks look empty; it does not make data unreadable. Source: data plane page, 8.3 and 8.4.
 
+use std::time::Duration;
+
 use disk::Target;
 use hwm::{Context, Error};
 
@@ -26,7 +28,7 @@ pub(crate) fn run(cx: &Context, settings: &Settings) -> Result<(), Error> {
         if cx.is_cancelled() {
             return Err(cancelled());
         }
-        if let Err(error) = wipe(cx, target) {
+        if let Err(error) = wipe(cx, target, options.stall_limit) {
             failures.push((target.disk().name.clone(), hwm::chain(&error)));
         }
     }
@@ -34,12 +36,14 @@ pub(crate) fn run(cx: &Context, settings: &Settings) -> Result<(), Error> {
 }
 
 /// **Wipes one disk**, between the events of its phase.
-pub(super) fn wipe(cx: &Context, target: &Target) -> Result<(), Error> {
+pub(super) fn wipe(cx: &Context, target: &Target, stall_limit: Duration) -> Result<(), Error> {
     in_phase(cx, &target.disk().name, || {
         announce(cx, target, "erasing partition tables and signatures");
-        disk::wipe_metadata(target)
-            .map_err(|error| Error::BlockDeviceErase { message: hwm::chain(&error) })?;
-        reread(cx, target);
-        Ok(())
+        let wiped = disk::wipe_metadata_within(target, stall_limit);
+        // Every request to a disk that does not answer would hang.
+        if !matches!(wiped, Err(disk::Error::Stalled { .. })) {
+            reread(cx, target);
+        }
+        wiped.map_err(|error| Error::BlockDeviceErase { message: hwm::chain(&error) })
     })
 }

@@ -1,5 +1,7 @@
 //! What the conductor and the configuration say about erasing.
 
+use std::time::Duration;
+
 use disk::erase::Overwrite;
 use hwm::{Context, Error};
 use serde_json::Value;
@@ -7,7 +9,7 @@ use serde_json::Value;
 use crate::generic::arguments::invalid;
 use crate::settings::Settings;
 
-/// The options of the erase steps. The conductor writes all but the last two into `driver_internal_info`.
+/// The options of the erase steps. The conductor writes all but the last three into `driver_internal_info`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EraseOptions {
     /// How a disk is written over that can not erase itself.
@@ -24,6 +26,8 @@ pub(super) struct EraseOptions {
     pub(super) concurrency: usize,
     /// Whether disks with a file system that other machines share are kept.
     pub(super) guard: bool,
+    /// How long a disk may take for one request before it counts as one that does not answer.
+    pub(super) stall_limit: Duration,
 }
 
 impl EraseOptions {
@@ -45,6 +49,7 @@ impl EraseOptions {
             skip_read_only: info.flag("agent_erase_skip_read_only", false)?,
             concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
             guard: settings.guard_special_filesystems && info.flag("wipe_special_filesystems", true)?,
+            stall_limit: settings.erase_stall_limit,
         })
     }
 }
@@ -104,6 +109,7 @@ mod tests {
             skip_read_only: false,
             concurrency: 1,
             guard: true,
+            stall_limit: Duration::from_secs(600),
         };
         assert_eq!(defaults, wanted);
         assert_eq!(read(json!({"disk_erasure_concurrency": null})).unwrap(), wanted);
@@ -125,6 +131,7 @@ mod tests {
             skip_read_only: true,
             concurrency: 4,
             guard: false,
+            stall_limit: Duration::from_secs(600),
         };
         assert_eq!(options, wanted);
         let cx = Context::new(Fixture::new().host(), events::Events::default());

@@ -4,7 +4,6 @@ use std::io;
 
 use disk::Target;
 use disk::layout::{Layout, Role};
-use disk::table::Table;
 use imaging::{BlockSink, DeviceSink, Slice};
 
 use super::{MIB, PartitionImage};
@@ -41,19 +40,20 @@ impl RootSink {
 /// lie, could be recognised. Where the ephemeral partition is kept, neither it nor the table is touched.
 fn to_clear(target: &Target, layout: &Layout, preserve: bool) -> Vec<(u64, u64)> {
     let size = target.size_bytes();
-    let new = layout
+    let new: Vec<(u64, u64)> = layout
         .partitions
         .iter()
         .filter(|partition| !(preserve && partition.role == Role::Ephemeral))
-        .map(|partition| (partition.start_byte, partition.size_byte));
+        .map(|partition| (partition.start_byte, partition.size_byte))
+        .collect();
+    let new = disk::metadata_of_parts(target, &new);
     if preserve {
         // Boot code would look for the system that is about to go.
-        return disk::metadata_ranges(new.chain([(0, BOOT_CODE)]), size);
+        return disk::metadata_ranges([(0, BOOT_CODE)].into_iter(), size).into_iter().chain(new).collect();
     }
-    let old = target.table().unwrap_or(Table::None);
-    let old = old.partitions().iter().map(|partition| (partition.start_byte, partition.size_byte));
     // The table first: without it the rest is not looked at.
-    disk::metadata_ranges([(0, size)].into_iter().chain(new).chain(old), size)
+    let table = disk::metadata_ranges([(0, size)].into_iter(), size);
+    [table, new, disk::old_metadata(target)].concat()
 }
 
 impl BlockSink for RootSink {

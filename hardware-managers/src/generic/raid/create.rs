@@ -50,8 +50,8 @@ pub(super) fn run(cx: &Context, settings: &Settings, config: &Value) -> Result<V
         announce(cx, target, "making software RAID");
         let parts: Vec<(u64, u64)> =
             layout.partitions.iter().map(|part| (part.start_byte, part.size_byte)).collect();
-        let whole = (0, target.size_bytes());
-        disk::wipe_parts(target, &[parts, vec![whole]].concat()).map_err(|error| wrapped(&error))?;
+        disk::wipe_metadata(target).map_err(|error| wrapped(&error))?;
+        disk::wipe_parts(target, &parts).map_err(|error| wrapped(&error))?;
         let table = write_table(target, layout).map_err(|error| wrapped(&error))?;
         disk::show_partitions(&cx.host, &target.disk().name, &table, settings.partitioning.patience())
             .map_err(|error| wrapped(&error))?;
