@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use events::Phase;
 
+use crate::client::HttpError;
 use crate::compressed::Compression;
 use crate::digest::Algorithm;
 use crate::inspect::{Refusal, Rule};
@@ -67,9 +68,14 @@ pub enum Error {
         /// What is in the way.
         reason: String,
     },
-    /// The HTTP client could not be built.
-    #[error("building the HTTP client")]
-    Client(#[source] reqwest::Error),
+    /// A proxy that can not be used.
+    #[error("proxy {proxy}: {reason}")]
+    Proxy {
+        /// The proxy, without its password.
+        proxy: String,
+        /// Why it can not be used.
+        reason: String,
+    },
     /// A request failed below HTTP: name resolution, connecting, TLS, a broken connection.
     #[error("fetching {url} at offset {offset}")]
     Fetch {
@@ -79,7 +85,7 @@ pub enum Error {
         offset: u64,
         /// What failed.
         #[source]
-        source: reqwest::Error,
+        source: HttpError,
     },
     /// No byte came for the whole read time limit.
     #[error("fetching {url} at offset {offset}: nothing came for {seconds} s")]
@@ -334,7 +340,7 @@ impl Error {
     /// What callers decide by.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Source { .. } | Error::Tls(_) | Error::NoTrust | Error::Client(_) => ErrorKind::Request,
+            Error::Source { .. } | Error::Tls(_) | Error::NoTrust | Error::Proxy { .. } => ErrorKind::Request,
             Error::Fetch { .. }
             | Error::Stalled { .. }
             | Error::Slow { .. }

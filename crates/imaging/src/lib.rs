@@ -14,6 +14,7 @@
 
 mod buffer;
 mod cancel;
+mod client;
 mod compressed;
 mod digest;
 mod draft;
@@ -37,6 +38,7 @@ mod translate;
 mod write;
 
 pub use cancel::Cancel;
+pub use client::{HttpError, percent_decoded};
 pub use compressed::Compression;
 pub use digest::{Algorithm, DigestError, ExpectedDigest};
 pub use error::{Error, ErrorKind};

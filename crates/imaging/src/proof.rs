@@ -25,6 +25,11 @@ impl Expected<'_> {
         }
     }
 
+    /// Returns whether the sums have the expected digest. Proves nothing about a signature.
+    pub(crate) fn is_digest_of(&self, sums: &Sums) -> bool {
+        self.digest.matches(&sums.digest)
+    }
+
     /// Compares. The only way to a [`Proof`].
     pub(crate) fn prove(&self, sums: &Sums) -> Result<Proof, Error> {
         if !self.digest.matches(&sums.digest) {

@@ -16,7 +16,7 @@ use crate::inspect::{self, Kind, Rule};
 use crate::pipeline::{self, Decoder, Interrupt, Output, POOL, POOL_OF_PIECES, Pass};
 use crate::progress::{self, Meter, Pace};
 use crate::proof::Expected;
-use crate::qcow2;
+use crate::qcow2::{self, Qcow2Error};
 use crate::raw;
 use crate::request::{ImageRequest, Transport, Written};
 use crate::sink::BlockSink;
@@ -69,6 +69,7 @@ impl Job<'_> {
             self.events,
             self.cancel,
         )?;
+        source.sum_as_sent(self.expected());
         let runtime = pipeline::runtime()?;
         let result = self.until_done(&runtime, &mut source, sink);
         // A name lookup that hangs must not hold up the answer.
@@ -99,6 +100,15 @@ impl Job<'_> {
                     mismatched += 1;
                     source.restart_elsewhere();
                     match self.before_restart(error.report(), restarted) {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    }
+                }
+                Err(Interrupt::Failed(error)) if is_late_table(&error) && source.allow_skim() => {
+                    restarted += 1;
+                    source.restart();
+                    let reason = format!("{}: the tables of the image come too late", source.name());
+                    match self.before_restart(reason, restarted) {
                         Ok(()) => continue,
                         Err(error) => error,
                     }
@@ -191,8 +201,7 @@ impl Job<'_> {
             disk.remember();
         }
         let meter = Meter::new(self.events, total);
-        let (digest, signature) = (&self.request.digest, self.request.signature.as_ref());
-        let expected = Expected { digest, signature };
+        let expected = self.expected();
         let pass = Pass {
             runtime,
             pool: &pool,
@@ -236,6 +245,10 @@ impl Job<'_> {
             "image written and verified"
         );
         Ok(written)
+    }
+
+    fn expected(&self) -> Expected<'_> {
+        Expected { digest: &self.request.digest, signature: self.request.signature.as_ref() }
     }
 
     /// A registry says beforehand which digest its image has.
@@ -389,6 +402,11 @@ impl Job<'_> {
         rewritten.map_err(|reason| Rule::SectorTranslation.broken(reason))?;
         changes.apply(read_back)
     }
+}
+
+/// Returns whether another pass helps that reads the tables beforehand.
+fn is_late_table(error: &Error) -> bool {
+    matches!(error, Error::Qcow2 { source: Qcow2Error::TablesTooLate, .. })
 }
 
 /// How an image goes onto the disk.

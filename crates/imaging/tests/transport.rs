@@ -124,6 +124,11 @@ fn a_transfer_that_takes_too_long_ends_in_time_whatever_it_waits_for() {
 
 /// Answers `CONNECT` by doing what it says; gives its URL, and what it was asked for.
 fn tunnel() -> (String, Arc<Mutex<Vec<String>>>) {
+    tunnel_to(None)
+}
+
+/// As [`tunnel`], to this server whatever is asked for.
+fn tunnel_to(server: Option<String>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -131,6 +136,7 @@ fn tunnel() -> (String, Arc<Mutex<Vec<String>>>) {
     std::thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
             let log = Arc::clone(&log);
+            let server = server.clone();
             std::thread::spawn(move || {
                 let mut head = Vec::new();
                 let mut byte = [0];
@@ -140,7 +146,7 @@ fn tunnel() -> (String, Arc<Mutex<Vec<String>>>) {
                 let head = String::from_utf8_lossy(&head).into_owned();
                 log.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
                 let Some(target) = head.split(' ').nth(1) else { return };
-                let Ok(mut server) = TcpStream::connect(target) else { return };
+                let Ok(mut server) = TcpStream::connect(server.as_deref().unwrap_or(target)) else { return };
                 client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
                 let (mut to, mut from) = (server.try_clone().unwrap(), client.try_clone().unwrap());
                 std::thread::spawn(move || std::io::copy(&mut from, &mut to));
@@ -170,6 +176,48 @@ fn https_goes_through_a_tunnel_of_its_own_proxy() {
 }
 
 #[test]
+fn credentials_follow_a_host_from_http_to_https_and_not_to_another_port() {
+    let image = disk_image(2 * MIB, 12);
+    let transport = Transport { insecure: true, attempts: 1, ..transport() };
+    for (place, follows) in [
+        ("https://images.invalid/image", true),
+        ("https://images.invalid:443/image", true),
+        ("https://images.invalid:8443/image", false),
+        ("https://other.invalid/image", false),
+    ] {
+        let (server, _) = Server::tls(image.clone(), &[&TLS13]);
+        let address = server.url().replace("https://", "").replace("/image", "");
+        let (tunnel, _) = tunnel_to(Some(address));
+        // Proxies, so that the ports can be the usual ones.
+        let front = Server::new(image.clone()).faults([Fault::Redirect(place.to_owned())]);
+        let mut request = request("http://images.invalid/image".into(), &image, Format::Raw);
+        request.proxies.http = Some(front.url());
+        request.proxies.https = Some(tunnel);
+        request.authorization = Some(wire::Secret::new("Bearer hush"));
+        write_by(&request, &transport).unwrap();
+        let sent = server.seen()[0].authorization.clone();
+        assert_eq!(sent.as_deref(), follows.then_some("Bearer hush"), "{place}");
+    }
+}
+
+#[test]
+fn a_proxy_that_refuses_a_tunnel_is_named_without_its_password() {
+    let image = disk_image(MIB, 13);
+    let proxy = Server::new(image.clone()).faults([Fault::Status(403)]);
+    let mut request = request("https://images.invalid/image".into(), &image, Format::Raw);
+    request.proxies.https = Some(proxy.url().replace("://", "://user:hush@"));
+    let transport = Transport { insecure: true, attempts: 1, ..transport() };
+    let report = write_by(&request, &transport).unwrap_err().report();
+    assert!(
+        report.contains("answered 403 to CONNECT images.invalid:443") && !report.contains("hush"),
+        "{report}"
+    );
+    request.proxies.https = Some("socks5://user:hush@127.0.0.1:9".into());
+    let report = write_by(&request, &transport).unwrap_err().report();
+    assert!(report.contains("socks5") && !report.contains("hush"), "{report}");
+}
+
+#[test]
 fn hosts_are_exempt_from_proxies_by_name_domain_address_and_network() {
     let image = disk_image(MIB, 8);
     let proxy = Server::new(image.clone());
@@ -181,7 +229,11 @@ fn hosts_are_exempt_from_proxies_by_name_domain_address_and_network() {
         ("images.invalid", "*", false),
         ("images.invalid", "ages.invalid", true),
         ("images.invalid", "", true),
+        ("images.invalid", "images.invalid:80", false),
+        ("images.invalid", "images.invalid:81", true),
         ("127.0.0.1:9", "127.0.0.1", false),
+        ("127.0.0.1:9", "127.0.0.1:9", false),
+        ("127.0.0.1:9", "127.0.0.1:8", true),
         ("127.0.0.1:9", "127.0.0.0/8", false),
         ("127.0.0.1:9", "10.0.0.0/8", true),
     ] {

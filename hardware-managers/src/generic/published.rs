@@ -6,7 +6,7 @@
 use hwm::{Context, Error};
 use imaging::{Algorithm, Cancel, ExpectedDigest, OciReference, SmallFile};
 
-use super::checksum_file::find_digest;
+use super::checksum_file;
 use super::deploy::write_error;
 use super::image::{Checksum, Image, permit_md5};
 use crate::settings::Settings;
@@ -48,7 +48,11 @@ fn from_file(
     let bytes = imaging::fetch_small(&file, &settings.transport, &Cancel::from(cx.cancel_flag()))
         .map_err(|error| fail(error.report()))?;
     let wanted = image.sources.first().map_or("", String::as_str);
-    let hex = find_digest(&String::from_utf8_lossy(&bytes), wanted, algorithm).map_err(fail)?;
+    let found = checksum_file::find(&bytes, wanted, algorithm).map_err(fail)?;
+    if let Some(name) = &found.other_name {
+        tracing::warn!(image = image.label, name, "the checksum file names another file, and only that");
+    }
+    let hex = found.digest;
     let digest = match algorithm {
         Some(algorithm) => ExpectedDigest::from_parts(algorithm.name(), &hex),
         None => ExpectedDigest::from_hex(&hex),

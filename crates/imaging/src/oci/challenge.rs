@@ -1,6 +1,6 @@
 //! The `WWW-Authenticate` header of registries. Pure. Source: RFC 9110 section 11.6.1; distribution's token specification.
 
-use reqwest::Url;
+use url::Url;
 
 /// How a registry wants to be asked.
 #[derive(Debug, PartialEq, Eq)]

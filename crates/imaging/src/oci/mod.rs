@@ -11,13 +11,14 @@ mod select;
 use std::time::Duration;
 
 use events::Events;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
+use url::Url;
 use wire::Secret;
 
 use crate::cancel::Cancel;
+use crate::client::{Client, HttpError, Request, Response, is_field_value};
 use crate::digest::{Algorithm, ExpectedDigest};
 use crate::error::{Error, is_fatal_status};
 use crate::pipeline::Interrupt;
@@ -54,7 +55,7 @@ pub struct OciImage {
 /// Where an image's bytes are, and the header that lets them be read.
 pub(crate) struct Blob {
     pub(crate) url: Url,
-    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) authorization: Option<Secret>,
     pub(crate) image: OciImage,
 }
 
@@ -94,7 +95,7 @@ pub fn resolve_oci(
 pub(crate) async fn find(
     client: &Client,
     reference: &OciReference,
-    given: Option<&HeaderValue>,
+    given: Option<&Secret>,
     limit: Duration,
 ) -> Result<Blob, Attempt> {
     let base = reference.base().map_err(Attempt::GiveUp)?;
@@ -104,8 +105,8 @@ pub(crate) async fn find(
     registry.find(std::env::consts::ARCH).await
 }
 
-fn is_bearer(header: &HeaderValue) -> bool {
-    header.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
+fn is_bearer(header: &Secret) -> bool {
+    header.expose().as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
 }
 
 struct Registry<'r> {
@@ -113,11 +114,11 @@ struct Registry<'r> {
     /// `https://registry/v2/repository/`.
     base: Url,
     reference: &'r OciReference,
-    given: Option<&'r HeaderValue>,
+    given: Option<&'r Secret>,
     /// For a whole answer: manifests are small.
     limit: Duration,
     /// Header that the registry accepted or its token server gave.
-    token: Option<HeaderValue>,
+    token: Option<Secret>,
 }
 
 impl Registry<'_> {
@@ -176,14 +177,13 @@ impl Registry<'_> {
     /// Fetches a small document from the registry, with a token where it asks for one.
     async fn get(&mut self, url: &Url) -> Result<Vec<u8>, Attempt> {
         let answer = self.once(url, self.token.as_ref(), Some(MANIFESTS)).await?;
-        if answer.status() != StatusCode::UNAUTHORIZED {
+        if answer.status != 401 {
             return self.body(answer, url).await;
         }
         let challenge = answer
-            .headers()
-            .get_all(WWW_AUTHENTICATE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
+            .fields
+            .all("www-authenticate")
+            .filter_map(|value| std::str::from_utf8(value).ok())
             .find_map(Challenge::parse);
         let credentials = self.given.filter(|header| !is_bearer(header));
         let token = match challenge {
@@ -204,11 +204,7 @@ impl Registry<'_> {
     }
 
     /// A token from the server that the registry names.
-    async fn bearer(
-        &self,
-        ask: &challenge::Bearer,
-        credentials: Option<&HeaderValue>,
-    ) -> Result<HeaderValue, Attempt> {
+    async fn bearer(&self, ask: &challenge::Bearer, credentials: Option<&Secret>) -> Result<Secret, Attempt> {
         let url = ask.url(&format!("repository:{}:pull", self.reference.repository()));
         let url = url.filter(|url| url.scheme() == self.base.scheme() || url.scheme() == "https");
         let Some(url) = url else {
@@ -219,52 +215,63 @@ impl Registry<'_> {
         let bytes = self.body(answer, &url).await?;
         let parsed: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let token = ["token", "access_token"].iter().find_map(|key| parsed.get(key)?.as_str());
-        let header = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok());
-        let mut header =
+        let header = token.filter(|token| is_field_value(token)).map(|token| format!("Bearer {token}"));
+        let header =
             header.ok_or_else(|| self.refused("the registry's token server gave no token".to_owned()))?;
-        header.set_sensitive(true);
-        Ok(header)
+        Ok(Secret::new(header))
     }
 
     /// One request. A status that asks for patience is a failure to try again; any other is the caller's to judge.
     async fn once(
         &self,
         url: &Url,
-        authorization: Option<&HeaderValue>,
+        authorization: Option<&Secret>,
         accept: Option<&'static str>,
     ) -> Result<Response, Attempt> {
-        let mut request = self.client.get(url.clone()).timeout(self.limit);
-        if let Some(accept) = accept {
-            request = request.header(ACCEPT, accept);
-        }
-        if let Some(value) = authorization {
-            request = request.header(AUTHORIZATION, value.clone());
-        }
-        let answer = request.send().await.map_err(|error| failed(url, error))?;
-        let status = answer.status();
-        if status.is_success() || is_fatal_status(status.as_u16()) {
+        let fields = accept.map(|accept| ("Accept", accept.to_owned())).into_iter().collect();
+        let request = Request { url, authorization, fields };
+        let answer = self.in_time(url, self.client.get(request)).await?;
+        let status = answer.status;
+        if (200..300).contains(&status) || is_fatal_status(status) {
             return Ok(answer);
         }
-        Err(Attempt::Retry(Error::Status { url: shown(url), status: status.as_u16() }))
+        Err(Attempt::Retry(Error::Status { url: shown(url), status }))
+    }
+
+    async fn in_time<T>(
+        &self,
+        url: &Url,
+        answer: impl Future<Output = Result<T, HttpError>>,
+    ) -> Result<T, Attempt> {
+        let failed = |source| Attempt::Retry(Error::Fetch { url: shown(url), offset: 0, source });
+        let seconds = self.limit.as_secs();
+        let late = |_| Attempt::Retry(Error::Stalled { url: shown(url), offset: 0, seconds });
+        timeout(self.limit, answer).await.map_err(late)?.map_err(failed)
     }
 
     /// The body of a successful answer.
-    async fn body(&self, mut answer: Response, url: &Url) -> Result<Vec<u8>, Attempt> {
-        if !answer.status().is_success() {
-            let status = answer.status().as_u16();
-            return Err(Attempt::GiveUp(Error::Status { url: shown(url), status }));
+    async fn body(&self, answer: Response, url: &Url) -> Result<Vec<u8>, Attempt> {
+        if !(200..300).contains(&answer.status) {
+            return Err(Attempt::GiveUp(Error::Status { url: shown(url), status: answer.status }));
         }
-        let mut bytes = Vec::new();
-        while let Some(more) = answer.chunk().await.map_err(|error| failed(url, error))? {
-            if bytes.len() + more.len() > LIMIT {
-                return Err(Attempt::GiveUp(Error::TooLong { url: shown(url), limit: LIMIT as u64 }));
-            }
-            bytes.extend_from_slice(&more);
-        }
-        Ok(bytes)
+        self.in_time(url, small_body(answer))
+            .await?
+            .ok_or_else(|| Attempt::GiveUp(Error::TooLong { url: shown(url), limit: LIMIT as u64 }))
     }
 }
 
-fn failed(url: &Url, error: reqwest::Error) -> Attempt {
-    Attempt::Retry(Error::Fetch { url: shown(url), offset: 0, source: error.without_url() })
+/// Reads a body; `None` where it is longer than [`LIMIT`].
+async fn small_body(mut answer: Response) -> Result<Option<Vec<u8>>, HttpError> {
+    let mut bytes = Vec::new();
+    loop {
+        let count = answer.ready().await?;
+        if count == 0 {
+            return Ok(Some(bytes));
+        }
+        bytes.extend_from_slice(answer.available(count));
+        answer.consume(count);
+        if bytes.len() > LIMIT {
+            return Ok(None);
+        }
+    }
 }

@@ -2,15 +2,16 @@
 //!
 //! What was read this way is not covered by the digest over the stream, so a digest of it is kept: the same bytes must
 //! come by in the stream, or the image is refused. Where parts can not be read, or the tables are too many to keep, the
-//! stream finds them itself.
+//! stream finds them itself; where they lie too far behind the data for that, the file is downloaded once more for them.
 
 use sha2::{Digest, Sha256};
 
 use super::Qcow2Error;
 use super::header::Header;
 use super::map::Map;
-use super::stream::{Stream, Watch};
+use super::stream::{LAG, Stream, Watch};
 use super::tables::{Zeroes, missing_l2, parse_l1, parse_l2};
+use crate::buffer::CHUNK;
 use crate::error::Error;
 use crate::source::Source;
 
@@ -46,7 +47,13 @@ pub(crate) async fn plan(
         return Err(Error::TooLarge { image: header.virtual_size, disk });
     }
     let mut reader = Reader::new(source, first, total);
-    let stream = match known(&mut reader, &header).await {
+    let mut tables = known(&mut reader, &header).await;
+    if matches!(tables, Ok(None)) && reader.source.may_skim(is_late(&header)) {
+        reader = Reader { is_skimming: true, ..Reader::new(source, first, total) };
+        tables = known(&mut reader, &header).await;
+        reader.source.end_skim();
+    }
+    let stream = match tables {
         Ok(Some((map, zeroes))) => {
             tracing::debug!(parts = reader.parts, "qcow2 tables read ahead of the data");
             Stream::known(header.clone(), total, map, zeroes, reader.watches)
@@ -64,6 +71,11 @@ pub(crate) async fn plan(
     // The header bounds a cluster to 2 MiB.
     let cluster = usize::try_from(header.cluster()).map_err(|_| Error::Pipeline("cluster too large"))?;
     Ok(Planned { virtual_size: header.virtual_size, cluster, lag: stream.lag(), stream })
+}
+
+/// Returns whether the level-1 table lies so far behind the start of the file that a stream can not be held back for it.
+fn is_late(header: &Header) -> bool {
+    header.l1_offset.saturating_add(header.l1_length()) > LAG as u64 * CHUNK as u64
 }
 
 async fn known(reader: &mut Reader<'_, '_>, header: &Header) -> Result<Option<(Map, Zeroes)>, Error> {
@@ -121,11 +133,13 @@ pub(super) struct Reader<'r, 's> {
     total: Option<u64>,
     watches: Vec<Watch>,
     parts: u32,
+    /// Whether another download of the whole file is read in place of parts.
+    is_skimming: bool,
 }
 
 impl<'r, 's> Reader<'r, 's> {
     pub(super) fn new(source: &'r mut Source<'s>, first: &'r [u8], total: Option<u64>) -> Self {
-        Self { source, first, total, watches: Vec::new(), parts: 0 }
+        Self { source, first, total, watches: Vec::new(), parts: 0, is_skimming: false }
     }
 
     /// Length of the file, where known.
@@ -142,11 +156,15 @@ impl<'r, 's> Reader<'r, 's> {
         {
             return Ok(Some(bytes.to_vec()));
         }
-        if self.parts >= PARTS {
+        if !self.is_skimming && self.parts >= PARTS {
             return Ok(None);
         }
-        self.parts += 1;
-        let Some(bytes) = self.source.part(offset, length).await? else { return Ok(None) };
+        self.parts = self.parts.saturating_add(1);
+        let bytes = match self.is_skimming {
+            true => self.source.skim(offset, length).await?,
+            false => self.source.part(offset, length).await?,
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
         if bytes.len() as u64 != length {
             return Err(Qcow2Error::Truncated("tables").at(offset));
         }

@@ -16,7 +16,7 @@ use crate::pipeline::{Decoder, Interrupt, Output, Piece};
 
 /// Chunks that the stream runs ahead of the writing where the tables are learnt from it. `qemu-img convert` writes a table
 /// a few clusters after the first data it maps (measured: five at the most), `-W` a few more.
-const LAG: usize = 12;
+pub(super) const LAG: usize = 12;
 
 /// The most compressed bytes gathered from several chunks at a time. Two clusters of the largest size, and some.
 const GATHERED: usize = 8 * 1024 * 1024;

@@ -1,14 +1,19 @@
-//! `Content-Encoding`: bodies that a server insists on compressing.
+//! `Content-Encoding`: bodies that a server compresses, or says it does.
 //!
 //! Ferric asks for the bytes as they are (`Accept-Encoding: identity`), for those can be resumed and read in parts. Where a
-//! server sends gzip or deflate all the same, it is undone before the digest: that is what HTTP means by it, and what
-//! ironic-python-agent does. The encoded bytes are what is counted and resumed; the decoder lives on across a resume.
+//! server sends gzip or deflate all the same, it is undone: that is what HTTP means by it, and what ironic-python-agent does.
+//! The digest may be that of the bytes as sent, too: servers name the compression of a `.gz` file this way. The encoded bytes
+//! are what is counted and resumed; the decoder lives on across a resume.
+//!
+//! Names that are not an encoding at all, such as `utf-8` or `aws-chunked`, change nothing: the digest decides whether the
+//! bytes are the image.
 
 use std::io::{self, Write};
 
 use bytes::{Buf, Bytes};
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use reqwest::header::{CONTENT_ENCODING, HeaderMap};
+
+use crate::client::Fields;
 
 /// Encoded bytes that are decoded at a time. Deflate makes at most 1032 bytes of one, so this bounds memory.
 const STEP: usize = 2048;
@@ -22,18 +27,29 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// What the headers say; the value itself where it is not understood.
-    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, String> {
-        let mut values = headers.get_all(CONTENT_ENCODING).iter();
-        let Some(value) = values.next() else { return Ok(Encoding::Identity) };
-        let text = value.to_str().unwrap_or_default().trim().to_ascii_lowercase();
-        match text.as_str() {
-            _ if values.next().is_some() => Err("several encodings".to_owned()),
-            "" | "identity" => Ok(Encoding::Identity),
-            "gzip" | "x-gzip" => Ok(Encoding::Gzip),
-            "deflate" => Ok(Encoding::Deflate),
-            _ => Err(format!("encoding {value:?}")),
+    /// Returns what the fields say; the names where they can not be undone.
+    pub(crate) fn of(fields: &Fields) -> Result<Self, String> {
+        let names = fields.tokens("content-encoding");
+        let mut encoding = Encoding::Identity;
+        for name in &names {
+            let other = match name.as_str() {
+                "gzip" | "x-gzip" => Encoding::Gzip,
+                "deflate" | "x-deflate" => Encoding::Deflate,
+                // Nobody publishes files of these; a server that compresses on its way can be told not to.
+                "br" | "compress" | "x-compress" | "dcb" | "dcz" => return Err(format!("encoding {name:?}")),
+                // What is left says how a file is compressed (xz, zstd, bzip2), which its first bytes say as well, or is
+                // a character set, a transfer encoding, or a word for none.
+                _ => Encoding::Identity,
+            };
+            match (encoding, other) {
+                (_, Encoding::Identity) => {}
+                (Encoding::Identity, _) => encoding = other,
+                // Twice the same: the outer one is undone, and what is inside is seen by its first bytes.
+                (Encoding::Gzip, Encoding::Gzip) => {}
+                _ => return Err(format!("encodings {:?}", names.join(", "))),
+            }
         }
+        Ok(encoding)
     }
 }
 
@@ -120,7 +136,6 @@ impl Decoding {
 mod tests {
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
-    use reqwest::header::HeaderValue;
 
     use super::*;
 
@@ -161,21 +176,39 @@ mod tests {
 
     #[test]
     fn encodings_are_read_or_named() {
-        let of = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(value));
-            Encoding::of(&headers)
+        let of = |values: &[&str]| {
+            let fields: Vec<_> = values.iter().map(|value| ("content-encoding", *value)).collect();
+            Encoding::of(&Fields::of(&fields))
         };
-        assert_eq!(Encoding::of(&HeaderMap::new()), Ok(Encoding::Identity));
+        assert_eq!(of(&[]), Ok(Encoding::Identity));
         for (value, encoding) in [
             ("GZIP", Encoding::Gzip),
             ("x-gzip", Encoding::Gzip),
+            ("gzip;q=1", Encoding::Gzip),
+            ("\"gzip\"", Encoding::Gzip),
+            ("gzip, gzip", Encoding::Gzip),
+            ("aws-chunked, gzip", Encoding::Gzip),
             ("deflate", Encoding::Deflate),
             ("identity", Encoding::Identity),
+            ("identity, identity", Encoding::Identity),
+            ("", Encoding::Identity),
+            ("aws-chunked", Encoding::Identity),
+            ("UTF-8", Encoding::Identity),
+            ("none", Encoding::Identity),
+            ("binary", Encoding::Identity),
+            ("8bit", Encoding::Identity),
+            ("zstd", Encoding::Identity),
+            ("x-bzip2", Encoding::Identity),
         ] {
-            assert_eq!(of(value), Ok(encoding));
+            assert_eq!(of(&[value]), Ok(encoding), "{value}");
         }
-        assert!(of("br").unwrap_err().contains("br"));
-        assert!(of("gzip, gzip").is_err());
+        assert_eq!(of(&["x-gzip", "gzip"]), Ok(Encoding::Gzip));
+        assert_eq!(of(&["identity", "identity"]), Ok(Encoding::Identity));
+        assert!(of(&["br"]).unwrap_err().contains("br"));
+        assert!(
+            of(&["gzip, deflate"]).is_err()
+                && of(&["gzip", "br"]).is_err()
+                && of(&["deflate, deflate"]).is_err()
+        );
     }
 }

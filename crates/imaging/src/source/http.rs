@@ -2,15 +2,19 @@
 //!
 //! No retries here; [`super::Source`] decides what a failure means.
 
-use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED,
-    RANGE,
-};
-use reqwest::{Client, Response, StatusCode, Url};
+use std::time::Duration;
+
+use url::Url;
+use wire::Secret;
 
 use super::encoding::Encoding;
 use super::{Attempt, shown};
+use crate::client::{Client, Fields, Request, Response, is_field_value};
 use crate::error::{Error, is_fatal_status};
+
+/// A time of change counts where the answer is younger by so much: RFC 9110 section 8.8.2.2. A server that gives each answer
+/// the time of the answer says nothing.
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,29 +35,29 @@ pub(crate) struct Identity {
     /// How they are encoded.
     pub(crate) encoding: Encoding,
     /// Strong ETag, else Last-Modified.
-    pub(crate) validator: Option<HeaderValue>,
+    pub(crate) validator: Option<String>,
 }
 
 impl Identity {
     /// Why an answer of this identity can not continue what an earlier one began; `None` where it can. `elsewhere` is the
     /// earlier one's source where it was another: then validators say nothing, for each server makes its own.
-    pub(crate) fn departs_from(&self, before: &Self, elsewhere: Option<&str>) -> Option<String> {
+    pub(crate) fn departs_from(&self, before: &Self, elsewhere: Option<&str>) -> Option<Attempt> {
         let there = elsewhere.map_or("before".to_owned(), |source| format!("at {source}"));
         if self.total != before.total {
             let size =
                 |total: Option<u64>| total.map_or("an unknown size".to_owned(), |n| format!("{n} bytes"));
-            return Some(format!(
+            return Some(Attempt::Restart(format!(
                 "the image has {}, and had {} {there}",
                 size(self.total),
                 size(before.total)
-            ));
+            )));
         }
         if self.encoding != before.encoding {
-            return Some(format!("the image comes in another content encoding than {there}"));
+            let reason = format!("the image comes in another content encoding than {there}");
+            return Some(Attempt::Restart(reason));
         }
         let is_told_apart = elsewhere.is_none() && before.validator.is_some();
-        (is_told_apart && self.validator != before.validator)
-            .then(|| "the image was replaced meanwhile: its ETag or time is another one".to_owned())
+        (is_told_apart && self.validator != before.validator).then_some(Attempt::Replaced)
     }
 }
 
@@ -67,29 +71,27 @@ pub(crate) struct Answer {
 pub(crate) async fn get(
     client: &Client,
     url: &Url,
-    authorization: Option<&HeaderValue>,
+    authorization: Option<&Secret>,
     wanted: Wanted,
     known: Option<&Identity>,
 ) -> Result<Answer, Attempt> {
-    let mut request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
-    if let Some(value) = authorization {
-        request = request.header(AUTHORIZATION, value.clone());
-    }
+    let mut fields = Vec::new();
     let (first, last) = match wanted {
         Wanted::All => (0, None),
         Wanted::From(first) => (first, None),
         Wanted::Part(first, length) => (first, Some(first.saturating_add(length.max(1)) - 1)),
     };
     if wanted != Wanted::All {
-        request =
-            request.header(RANGE, format!("bytes={first}-{}", last.map_or(String::new(), |n| n.to_string())));
+        let last = last.map_or(String::new(), |n| n.to_string());
+        fields.push(("Range", format!("bytes={first}-{last}")));
         if let Some(validator) = known.and_then(|known| known.validator.clone()) {
-            request = request.header(IF_RANGE, validator);
+            fields.push(("If-Range", validator));
         }
     }
-    let response = request.send().await.map_err(|error| {
-        let will_not_change = error.is_redirect() || error.is_builder();
-        let error = Error::Fetch { url: shown(url), offset: first, source: error.without_url() };
+    let request = Request { url, authorization, fields };
+    let response = client.get(request).await.map_err(|source| {
+        let will_not_change = source.is_final();
+        let error = Error::Fetch { url: shown(url), offset: first, source };
         if will_not_change { Attempt::GiveUp(error) } else { Attempt::Retry(error) }
     })?;
     judge(response, url, wanted, (first, last), known)
@@ -102,23 +104,24 @@ fn judge(
     (first, last): (u64, Option<u64>),
     known: Option<&Identity>,
 ) -> Result<Answer, Attempt> {
-    let status = response.status();
-    let headers = response.headers();
+    let status = response.status;
+    let fields = &response.fields;
     let answer = |reason: String| Error::Answer { url: shown(url), reason };
-    let encoding = Encoding::of(headers).map_err(|encoding| {
-        Attempt::GiveUp(answer(format!(
-            "the server sends it with content {encoding}, though it was asked for the bytes as they are: serve it so"
-        )))
-    })?;
+    let encoding = || {
+        Encoding::of(fields).map_err(|encoding| {
+            Attempt::GiveUp(answer(format!(
+                "the server sends it with content {encoding}, though it was asked for the bytes as they are: serve it so"
+            )))
+        })
+    };
     match (wanted, status) {
-        (Wanted::All, StatusCode::OK) => {
+        (Wanted::All, 200) => {
             let identity =
-                Identity { total: response.content_length(), encoding, validator: validator(headers) };
+                Identity { total: response.length(), encoding: encoding()?, validator: validator(fields) };
             Ok(Answer { response, identity })
         }
-        (Wanted::From(_) | Wanted::Part(..), StatusCode::PARTIAL_CONTENT) => {
-            let range =
-                headers.get(CONTENT_RANGE).and_then(|v| v.to_str().ok()).and_then(ContentRange::parse);
+        (Wanted::From(_) | Wanted::Part(..), 206) => {
+            let range = fields.text("content-range").as_deref().and_then(ContentRange::parse);
             let Some(range) = range else {
                 return Err(Attempt::GiveUp(answer("the server's Content-Range can not be read".to_owned())));
             };
@@ -136,37 +139,50 @@ fn judge(
                     range.first, range.last
                 ))));
             }
-            let identity = Identity { total: range.total, encoding, validator: validator(headers) };
+            // A total of `*` is not known to the server; what it sends up to the known end is the rest of the image.
+            let known_total =
+                known.and_then(|known| known.total).filter(|total| total.checked_sub(1) == Some(range.last));
+            let total = range.total.or(known_total);
+            let identity = Identity { total, encoding: encoding()?, validator: validator(fields) };
             Ok(Answer { response, identity })
         }
         // The whole image instead of a part: it changed (If-Range), or the server knows no ranges.
-        (Wanted::From(_) | Wanted::Part(..), StatusCode::OK) => {
-            let new = Identity { total: response.content_length(), encoding, validator: validator(headers) };
+        (Wanted::From(_) | Wanted::Part(..), 200) => {
+            let new =
+                Identity { total: response.length(), encoding: encoding()?, validator: validator(fields) };
             let change = known.and_then(|known| new.departs_from(known, None));
-            Err(Attempt::Restart(
-                change.unwrap_or_else(|| "the server sends the image from its start".to_owned()),
-            ))
+            Err(change
+                .unwrap_or_else(|| Attempt::Restart("the server sends the image from its start".to_owned())))
         }
-        (Wanted::From(_) | Wanted::Part(..), StatusCode::RANGE_NOT_SATISFIABLE) => {
+        (Wanted::From(_) | Wanted::Part(..), 416) => {
             Err(Attempt::Restart(format!("the server says that it has nothing at byte {first}")))
         }
-        (Wanted::From(_) | Wanted::Part(..), StatusCode::PRECONDITION_FAILED) => {
-            Err(Attempt::Restart(format!("the server answered {status}")))
-        }
+        // It gave the image, and refuses a part of it: the whole may still be had.
+        (Wanted::From(_) | Wanted::Part(..), 412 | 501) => Err(refused_range(status)),
+        (Wanted::From(_), 400 | 403 | 405 | 406) if known.is_some() => Err(refused_range(status)),
         _ => {
-            let error = Error::Status { url: shown(url), status: status.as_u16() };
-            Err(if is_fatal_status(status.as_u16()) { Attempt::GiveUp(error) } else { Attempt::Retry(error) })
+            let error = Error::Status { url: shown(url), status };
+            Err(if is_fatal_status(status) { Attempt::GiveUp(error) } else { Attempt::Retry(error) })
         }
     }
 }
 
+fn refused_range(status: u16) -> Attempt {
+    Attempt::Restart(format!("the server answered {status} to a request for the rest"))
+}
+
 /// What proves that two answers are of the same bytes: RFC 9110 section 13.1.5 wants a strong ETag or a date.
-fn validator(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers
-        .get(ETAG)
-        .filter(|tag| tag.as_bytes().starts_with(b"\""))
-        .or_else(|| headers.get(LAST_MODIFIED))
-        .cloned()
+fn validator(fields: &Fields) -> Option<String> {
+    let legal = |text: &String| text.is_ascii() && is_field_value(text);
+    let tag = fields.text("etag").filter(|tag| tag.len() > 1 && tag.starts_with('"') && tag.ends_with('"'));
+    tag.filter(legal).or_else(|| {
+        let text = fields.text("last-modified").filter(legal)?;
+        let changed = httpdate::parse_http_date(&text).ok()?;
+        let answered = fields.text("date").and_then(|date| httpdate::parse_http_date(&date).ok());
+        let is_settled =
+            answered.is_none_or(|answered| answered.duration_since(changed).is_ok_and(|age| age >= SETTLED));
+        is_settled.then_some(text)
+    })
 }
 
 /// `Content-Range: bytes FIRST-LAST/TOTAL` (RFC 9110 section 14.4).
@@ -178,14 +194,26 @@ struct ContentRange {
 }
 
 impl ContentRange {
+    /// Reads it, also with `=` or `:` behind the unit, without the unit, and without a total.
     fn parse(text: &str) -> Option<Self> {
-        let (span, total) = text.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
-        let (first, last) = span.split_once('-')?;
-        let total = match total {
-            "*" => None,
-            total => Some(total.parse().ok()?),
+        let text = text.trim();
+        let rest = match text.get(..5) {
+            Some(unit) if unit.eq_ignore_ascii_case("bytes") => text.get(5..)?,
+            _ => text,
         };
-        let range = Self { first: first.parse().ok()?, last: last.parse().ok()?, total };
+        let rest = rest.trim_start_matches([' ', '\t', '=', ':']);
+        let (span, total) = rest.split_once('/').unwrap_or((rest, "*"));
+        let (first, last) = span.split_once('-')?;
+        let number = |text: &str| {
+            let text = text.trim();
+            let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| text.parse::<u64>().ok()).flatten()
+        };
+        let total = match total.trim() {
+            "*" | "" => None,
+            total => Some(number(total)?),
+        };
+        let range = Self { first: number(first)?, last: number(last)?, total };
         let sane = range.first <= range.last && range.total.is_none_or(|total| range.last < total);
         sane.then_some(range)
     }
@@ -200,21 +228,30 @@ mod tests {
         let range = |first, last, total| Some(ContentRange { first, last, total });
         assert_eq!(ContentRange::parse("bytes 5-9/10"), range(5, 9, Some(10)));
         assert_eq!(ContentRange::parse("bytes 0-0/*"), range(0, 0, None));
+        for odd in ["bytes=5-9/10", "Bytes: 5-9/10", "5-9/10", " bytes  5 - 9 / 10 "] {
+            assert_eq!(ContentRange::parse(odd), range(5, 9, Some(10)), "{odd}");
+        }
+        assert_eq!(ContentRange::parse("bytes 5-9"), range(5, 9, None));
         for bad in
-            ["bytes 9-5/10", "bytes 0-10/10", "bytes */10", "items 0-1/2", "bytes 0-1", "", "bytes -1-2/3"]
+            ["bytes 9-5/10", "bytes 0-10/10", "bytes */10", "items 0-1/2", "", "bytes -1-2/3", "bytes 0-1/x"]
         {
             assert_eq!(ContentRange::parse(bad), None, "{bad}");
         }
     }
 
     #[test]
-    fn only_strong_tags_and_dates_validate() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(validator(&headers), None);
-        headers.insert(LAST_MODIFIED, HeaderValue::from_static("Fri, 20 Nov 2026 10:00:00 GMT"));
-        headers.insert(ETAG, HeaderValue::from_static("W/\"weak\""));
-        assert_eq!(validator(&headers), headers.get(LAST_MODIFIED).cloned());
-        headers.insert(ETAG, HeaderValue::from_static("\"strong\""));
-        assert_eq!(validator(&headers), headers.get(ETAG).cloned());
+    fn only_strong_tags_and_settled_dates_validate() {
+        const CHANGED: &str = "Fri, 20 Nov 2026 10:00:00 GMT";
+        let date = |answered| {
+            validator(&Fields::of(&[("etag", "W/\"weak\""), ("last-modified", CHANGED), ("date", answered)]))
+        };
+        assert_eq!(validator(&Fields::default()), None);
+        assert_eq!(validator(&Fields::of(&[("last-modified", CHANGED)])).as_deref(), Some(CHANGED));
+        assert_eq!(date("Fri, 20 Nov 2026 10:01:00 GMT").as_deref(), Some(CHANGED));
+        assert_eq!(date("Fri, 20 Nov 2026 10:00:59 GMT"), None, "the time of the answer says nothing");
+        assert_eq!(date("Fri, 20 Nov 2026 09:00:00 GMT"), None);
+        assert_eq!(validator(&Fields::of(&[("last-modified", "yesterday")])), None);
+        let strong = Fields::of(&[("last-modified", CHANGED), ("etag", "\"strong\"")]);
+        assert_eq!(validator(&strong).as_deref(), Some("\"strong\""));
     }
 }

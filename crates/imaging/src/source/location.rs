@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use reqwest::Url;
+use url::Url;
 
 use crate::error::Error;
 use crate::oci::OciReference;

@@ -2,7 +2,6 @@
 //! whoever reads sees one unbroken stream of bytes, or one error. `patience` says how long and how often a source is asked,
 //! `part` reads beside the stream.
 
-pub(crate) mod client;
 mod encoding;
 mod file;
 mod http;
@@ -12,17 +11,21 @@ mod part;
 mod patience;
 mod trickle;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use events::Events;
-use reqwest::header::HeaderValue;
-use reqwest::{Client, Response, Url};
 use tokio::time::{Instant, timeout};
+use url::Url;
+use wire::Secret;
 
 use crate::buffer::{Buffer, CHUNK};
 use crate::cancel::Cancel;
+use crate::client::{Client, HttpError, Response, is_field_value};
 use crate::error::Error;
 use crate::oci::{self, Blob, OciReference};
 use crate::pipeline::Interrupt;
+use crate::proof::{Expected, Running, Sums};
 use crate::request::{Proxies, Transport};
 use encoding::{Decoding, Encoding};
 use file::LocalFile;
@@ -36,6 +39,13 @@ use trickle::Trickle;
 /// hangs up would otherwise be asked forever.
 const PROGRESS: u64 = CHUNK as u64;
 
+/// Changes of the ETag or time of an image that are taken for a new image, in one write.
+const BELIEVED: u32 = 2;
+
+/// Bytes that are received again and passed over where a server gives the image from its start only. It is what is read
+/// before the tables of an image are.
+const SKIPPED_AT_MOST: u64 = CHUNK as u64;
+
 /// What a failed try means for the next one.
 pub(crate) enum Attempt {
     /// Try this source again after a pause.
@@ -44,6 +54,8 @@ pub(crate) enum Attempt {
     GiveUp(Error),
     /// The bytes received so far can not be continued.
     Restart(String),
+    /// As [`Attempt::Restart`], as the server now gives the image another ETag or time of change.
+    Replaced,
 }
 
 enum Body {
@@ -54,7 +66,7 @@ enum Body {
 /// The stream of an image's published bytes, from the first of its sources that works.
 pub(crate) struct Source<'a> {
     client: Client,
-    authorization: Option<HeaderValue>,
+    authorization: Option<Secret>,
     locations: Locations,
     transport: &'a Transport,
     events: &'a Events,
@@ -72,6 +84,22 @@ pub(crate) struct Source<'a> {
     leftover: Bytes,
     /// Undoes the content encoding, where there is one.
     decoding: Option<Decoding>,
+    /// What the image is held to, where encoded bytes are summed up as well.
+    expected: Option<Expected<'a>>,
+    /// Sums over the encoded bytes, where there is an encoding.
+    as_sent: Option<Running>,
+    /// Bytes of the body that were received before and are passed over.
+    to_skip: u64,
+    /// Whether the server gave no part of the image when it was asked for one.
+    has_no_parts: bool,
+    /// Whether the body was closed on purpose, so that going on is not the resumption of a broken transfer.
+    is_set_aside: bool,
+    /// Another download of the image, for its tables.
+    skim: Option<part::Skim>,
+    /// Whether a pass found that the stream alone does not do.
+    is_skimmed: bool,
+    /// How often the image was found under another ETag or time of change, with the same length.
+    replaced: u32,
     /// Bytes received, as the server sends them.
     position: u64,
     /// Identity and the location that told it.
@@ -101,16 +129,17 @@ impl<'a> Source<'a> {
         let authorization = match authorization {
             None => None,
             Some(secret) => {
-                let mut value = HeaderValue::from_str(secret.expose()).map_err(|_| Error::Source {
-                    url: all.first().map_or(String::new(), Location::name),
-                    reason: "the authorization is no legal header value".to_owned(),
-                })?;
-                value.set_sensitive(true);
-                Some(value)
+                if !is_field_value(secret.expose()) {
+                    return Err(Error::Source {
+                        url: all.first().map_or(String::new(), Location::name),
+                        reason: "the authorization is no legal header value".to_owned(),
+                    });
+                }
+                Some(secret.clone())
             }
         };
         Ok(Self {
-            client: client::build(transport, proxies, needs_trust)?,
+            client: Client::build(transport, proxies, needs_trust)?,
             authorization,
             locations: Locations::new(all),
             transport,
@@ -123,11 +152,29 @@ impl<'a> Source<'a> {
             trickle: Trickle::default(),
             leftover: Bytes::new(),
             decoding: None,
+            expected: None,
+            as_sent: None,
+            to_skip: 0,
+            has_no_parts: false,
+            is_set_aside: false,
+            skim: None,
+            is_skimmed: false,
+            replaced: 0,
             position: 0,
             identity: None,
             blob: None,
             resumed: 0,
         })
+    }
+
+    /// Has the bytes of an encoded body summed up as they are sent, besides what comes out of them.
+    pub(crate) fn sum_as_sent(&mut self, expected: Expected<'a>) {
+        self.expected = Some(expected);
+    }
+
+    /// Returns the sums over a body as it was sent, where it was encoded. To be called at its end.
+    pub(crate) fn take_sums_as_sent(&mut self) -> Option<Sums> {
+        self.as_sent.take().map(Running::finish)
     }
 
     /// The source in use, without credentials.
@@ -153,6 +200,7 @@ impl<'a> Source<'a> {
     /// As [`Source::restart`], from another source where there is one: what this one sent was not the image.
     pub(crate) fn restart_elsewhere(&mut self) {
         self.locations.start_elsewhere();
+        self.has_no_parts = false;
         self.forget();
     }
 
@@ -160,6 +208,9 @@ impl<'a> Source<'a> {
         self.body = None;
         self.leftover = Bytes::new();
         self.decoding = None;
+        self.as_sent = None;
+        self.to_skip = 0;
+        self.skim = None;
         self.position = 0;
         self.failures = 0;
         self.failed_at = 0;
@@ -182,6 +233,7 @@ impl<'a> Source<'a> {
                 Err(Attempt::Retry(error)) => self.pause(error).await?,
                 Err(Attempt::GiveUp(error)) => self.give_up(error, true)?,
                 Err(Attempt::Restart(reason)) => return Err(Interrupt::Restart(reason)),
+                Err(Attempt::Replaced) => return Err(Error::Pipeline("a manifest without a time").into()),
             }
         }
     }
@@ -245,7 +297,7 @@ impl<'a> Source<'a> {
     }
 
     /// Where the bytes are asked for, and with which credentials; `None` for files, and for registries not asked yet.
-    fn target(&self) -> Option<(&Url, Option<&HeaderValue>)> {
+    fn target(&self) -> Option<(&Url, Option<&Secret>)> {
         match self.locations.current()? {
             Location::Http(url) => Some((url, self.authorization.as_ref())),
             Location::Oci(_) => self.blob_in_use().map(|blob| (&blob.url, blob.authorization.as_ref())),
@@ -275,22 +327,25 @@ impl<'a> Source<'a> {
             },
             Some(Body::Http(response)) => {
                 let since = Instant::now();
-                let chunk = tokio::select! {
-                    chunk = timeout(limit, response.chunk()) => chunk,
+                let ready = tokio::select! {
+                    ready = timeout(limit, response.ready()) => ready,
                     () = stop => return Err(self.stopped().into()),
                 };
-                match chunk {
-                    Ok(Ok(Some(bytes))) => {
-                        let too_little = self.trickle.count(bytes.len(), since.elapsed(), limit);
-                        self.accept(bytes)?;
-                        let Some(bytes) = too_little else { return Ok(true) };
-                        Error::Slow { url, offset: self.position, bytes, seconds: limit.as_secs() }
-                    }
-                    Ok(Ok(None)) => match self.announced() {
+                match ready {
+                    Ok(Ok(0)) => match self.announced() {
                         Some(total) if offset < total => Error::Cut { url, offset, total },
                         _ => return Ok(false),
                     },
-                    Ok(Err(error)) => Error::Fetch { url, offset, source: error.without_url() },
+                    Ok(Ok(count)) => {
+                        let too_little = self.trickle.count(count, since.elapsed(), limit);
+                        self.accept(count, buffer)?;
+                        let Some(bytes) = too_little else { return Ok(true) };
+                        Error::Slow { url, offset: self.position, bytes, seconds: limit.as_secs() }
+                    }
+                    Ok(Err(source)) => match (source, self.announced()) {
+                        (HttpError::Truncated, Some(total)) => Error::Cut { url, offset, total },
+                        (source, _) => Error::Fetch { url, offset, source },
+                    },
                     Err(_) => Error::Stalled { url, offset, seconds: limit.as_secs() },
                 }
             }
@@ -300,19 +355,34 @@ impl<'a> Source<'a> {
         Ok(true)
     }
 
-    /// Takes bytes of a body.
-    fn accept(&mut self, bytes: Bytes) -> Result<(), Error> {
-        self.position += bytes.len() as u64;
+    /// Takes bytes of a body, of which `count` are available.
+    fn accept(&mut self, count: usize, buffer: &mut Buffer) -> Result<(), Error> {
+        let Some(Body::Http(response)) = &mut self.body else { return Ok(()) };
+        if self.to_skip > 0 {
+            let skipped = usize::try_from(self.to_skip).unwrap_or(usize::MAX).min(count);
+            response.consume(skipped);
+            self.to_skip -= skipped as u64;
+            return Ok(());
+        }
+        let bytes = response.available(count);
+        let count = match &mut self.decoding {
+            Some(decoding) => {
+                if let Some(sums) = &mut self.as_sent {
+                    sums.update(bytes);
+                }
+                decoding.push(Bytes::copy_from_slice(bytes));
+                count
+            }
+            None => buffer.append(bytes),
+        };
+        response.consume(count);
+        self.position += count as u64;
         if self.position >= self.failed_at.saturating_add(PROGRESS) {
             self.failures = 0;
         }
         if let Some(total) = self.announced().filter(|total| self.position > *total) {
             let reason = format!("more came than the {total} bytes announced");
             return Err(Error::Answer { url: self.name(), reason });
-        }
-        match &mut self.decoding {
-            Some(decoding) => decoding.push(bytes),
-            None => self.leftover = bytes,
         }
         Ok(())
     }
@@ -322,36 +392,51 @@ impl<'a> Source<'a> {
         while self.body.is_none() {
             self.may_go_on()?;
             match self.connect().await {
-                Ok((body, identity)) => {
+                Ok((body, mut identity)) => {
+                    if self.replaced >= BELIEVED {
+                        identity.validator = None;
+                    }
                     if let Some((known, at)) = &self.identity {
                         let elsewhere = (*at != self.locations.index()).then(|| self.locations.name(*at));
-                        if let Some(change) = identity.departs_from(known, elsewhere.as_deref()) {
-                            return Err(Interrupt::Restart(change));
+                        match identity.departs_from(known, elsewhere.as_deref()) {
+                            Some(Attempt::Restart(change)) => return Err(Interrupt::Restart(change)),
+                            Some(_) => return Err(self.found_replaced()),
+                            None => {}
                         }
-                        if self.position > 0 {
+                        if self.position > 0 && !self.is_set_aside {
                             self.resumed += 1;
                             tracing::info!(source = self.name(), offset = self.position, "transfer resumed");
                         }
                     } else {
                         self.decoding = Decoding::new(identity.encoding);
                         if self.decoding.is_some() {
+                            self.as_sent = self.expected.map(|expected| expected.start());
                             tracing::info!(
                                 source = self.name(),
                                 encoding = ?identity.encoding,
-                                "the server insists on a content encoding, it is undone before the digest"
+                                "the server insists on a content encoding, which is undone"
                             );
                         }
                         self.identity = Some((identity, self.locations.index()));
                     }
+                    self.is_set_aside = false;
                     self.trickle = Trickle::default();
                     self.body = Some(body);
                 }
                 Err(Attempt::Retry(error)) => self.pause(error).await?,
                 Err(Attempt::GiveUp(error)) => self.give_up(error, true)?,
                 Err(Attempt::Restart(reason)) => return Err(Interrupt::Restart(reason)),
+                Err(Attempt::Replaced) => return Err(self.found_replaced()),
             }
         }
         Ok(())
+    }
+
+    /// The image has another ETag or time of change than before, and the same length. Once that is a new image. Where it goes
+    /// on, each backend of the server has its own, or each answer: then they are not asked for any more, and the digest decides.
+    fn found_replaced(&mut self) -> Interrupt {
+        self.replaced = self.replaced.saturating_add(1);
+        Interrupt::Restart("the image was replaced meanwhile: its ETag or time is another one".to_owned())
     }
 
     async fn connect(&mut self) -> Result<(Body, Identity), Attempt> {
@@ -394,12 +479,16 @@ impl<'a> Source<'a> {
     }
 
     /// Asks the server for the image, or for the rest of it.
-    async fn ask(&self) -> Result<(Body, Identity), Attempt> {
+    async fn ask(&mut self) -> Result<(Body, Identity), Attempt> {
         let Some((url, authorization)) = self.target() else {
             return Err(Attempt::GiveUp(Error::Pipeline("a source without a URL")));
         };
-        let wanted = if self.position == 0 { Wanted::All } else { Wanted::From(self.position) };
-        let answer = self.get(url, authorization, wanted).await?;
+        let is_skipped = self.has_no_parts && self.position <= SKIPPED_AT_MOST;
+        let wanted = if self.position == 0 || is_skipped { Wanted::All } else { Wanted::From(self.position) };
+        let here = self.locations.index();
+        let known = self.identity.as_ref().filter(|(_, at)| *at == here).map(|(known, _)| known);
+        let limit = self.transport.connect_timeout;
+        let answer = self.get(url, authorization, wanted, known, limit).await?;
         if let (Some(blob), Some(total), Encoding::Identity) =
             (self.blob_in_use(), answer.identity.total, answer.identity.encoding)
             && blob.image.size != total
@@ -407,6 +496,7 @@ impl<'a> Source<'a> {
             let reason = format!("the manifest says {} bytes, and the registry has {total}", blob.image.size);
             return Err(Attempt::GiveUp(Error::Answer { url: self.name(), reason }));
         }
+        self.to_skip = if wanted == Wanted::All { self.position } else { 0 };
         Ok((Body::Http(answer.response), answer.identity))
     }
 
@@ -421,12 +511,11 @@ impl<'a> Source<'a> {
     async fn get(
         &self,
         url: &Url,
-        authorization: Option<&HeaderValue>,
+        authorization: Option<&Secret>,
         wanted: Wanted,
+        known: Option<&Identity>,
+        limit: Duration,
     ) -> Result<http::Answer, Attempt> {
-        let here = self.locations.index();
-        let known = self.identity.as_ref().filter(|(_, at)| *at == here).map(|(known, _)| known);
-        let limit = self.transport.connect_timeout;
         tokio::select! {
             answer = timeout(limit, http::get(&self.client, url, authorization, wanted, known)) => {
                 answer.unwrap_or_else(|_| {

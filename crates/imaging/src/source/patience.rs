@@ -88,6 +88,7 @@ impl<'a> Source<'a> {
         tracing::warn!(source = name, reason, "source given up, trying the next");
         self.events.emit(EventKind::Notice { message: format!("{reason}; trying the next source") });
         self.body = None;
+        self.has_no_parts = false;
         self.failures = 0;
         self.failed_at = self.position;
         Ok(())
