@@ -19,6 +19,7 @@ pub(crate) fn build(
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls_config(transport, needs_trust)?)
         .connect_timeout(transport.connect_timeout)
+        .dns_resolver(dns::Resolver::system())
         .user_agent(concat!("ferric/", env!("CARGO_PKG_VERSION")))
         .referer(false)
         .pool_max_idle_per_host(1);
