@@ -31,6 +31,18 @@ struct Port {
     mac: String,
 }
 
+/// The VLANs that the option names with their ids, each on an interface's name or MAC address: those that need no word of a switch
+/// and can be made as soon as their interface is there.
+pub fn explicit(config: &Config) -> Vec<(String, u16)> {
+    let requests = config.enable_vlan_interfaces.iter();
+    let named = requests.filter_map(|request| {
+        let (parent, id) = request.rsplit_once('.')?;
+        let id = id.parse().ok().filter(|id| (1..=4094).contains(id))?;
+        (!parent.is_empty()).then(|| (parent.to_owned(), id))
+    });
+    named.collect()
+}
+
 /// Makes the interfaces, sets them up and returns their names, `PARENT.ID`; one that is there already counts. What can not be made
 /// is a warning in the log. Waits for LLDP where the option leaves the ids to the switches.
 pub fn create(host: &Host, config: &Config) -> Vec<String> {
@@ -174,6 +186,14 @@ mod tests {
         assert_eq!(shown(&["all"], &heard), ["eth0.7", "eth1.8", "eth1.9"]);
         let nonsense = ["eth9.5", "eth0.0", "eth0.4095", "eth0.x", "eth9", ".5"];
         assert!(shown(&nonsense, &heard).is_empty());
+    }
+
+    #[test]
+    fn only_requests_with_an_id_can_be_made_at_once() {
+        let mut config = Config::default();
+        let requests = ["eth0.5", "52:54:00:00:00:02.12", "eth1", "all", "eth0.0", "eth0.x", ".5"];
+        config.enable_vlan_interfaces.value = requests.map(str::to_owned).into();
+        assert_eq!(explicit(&config), [("eth0".to_owned(), 5), ("52:54:00:00:00:02".to_owned(), 12)]);
     }
 
     #[test]

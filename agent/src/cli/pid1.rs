@@ -44,7 +44,7 @@ fn agent(
     managers: Vec<Box<dyn HardwareManager>>,
 ) -> Result<(), Box<dyn Error>> {
     // Files may come from virtual media, which needs drivers: until then the kernel command line alone says how much to log.
-    let early = Config::from_cmdline(cmdline)?;
+    let early = Config::from_cmdline(cmdline);
     let logging = logging::start(&Output::Console(console.clone()), None, *early.debug);
     progress::log_events(&events);
     let Machine { network, cmdline } = init::bring_up(host, cmdline, &events)?;
@@ -56,6 +56,7 @@ fn agent(
     for name in vlan::create(host, &config) {
         network.adopt(host, &name);
     }
+    network.find_way(&config.api_url);
     console.banner(&Identity::collect(host, Some(&config), Some(&network)));
     let log = logging.ring;
     // Nobody starts process 1 again: what may come right with time is tried for ever.

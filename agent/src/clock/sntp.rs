@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::BUILT;
@@ -82,7 +82,7 @@ pub enum Error {
         name: String,
         /// Why.
         #[source]
-        source: io::Error,
+        source: dns::Error,
     },
     /// Nobody gave a usable answer.
     #[error("no time server gave the time ({reasons})")]
@@ -104,8 +104,9 @@ pub fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
     if !is_server_name(bare) {
         return Err(Error::Name(name.to_owned()));
     }
-    let found = (bare, port).to_socket_addrs();
-    found.map(Iterator::collect).map_err(|source| Error::Resolve { name: name.to_owned(), source })
+    dns::Resolver::system()
+        .resolve(bare, port)
+        .map_err(|source| Error::Resolve { name: name.to_owned(), source })
 }
 
 /// Asks all servers at once and returns the answer to go by: the one in the middle of three or more, else the one that came

@@ -118,6 +118,7 @@ fn anybody(limit: Duration) -> Result<reqwest::Client, Error> {
     let settings = tls::ClientSettings { insecure: true, ..tls::ClientSettings::default() };
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls::client_config(&settings).map_err(Error::Tls)?)
+        .dns_resolver(dns::Resolver::system())
         .redirect(reqwest::redirect::Policy::none())
         .timeout(limit)
         .build()
@@ -141,10 +142,10 @@ async fn towards(urls: &[String]) -> Option<IpAddr> {
 async fn resolve(url: &str) -> Vec<SocketAddr> {
     let Ok(url) = reqwest::Url::parse(url) else { return Vec::new() };
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return Vec::new() };
-    match tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await {
-        Ok(addresses) => addresses.collect(),
+    match dns::Resolver::system().lookup(host, port).await {
+        Ok(addresses) => addresses,
         Err(error) => {
-            tracing::warn!(host, %error, "the conductor's name can not be resolved");
+            tracing::warn!(error = tls::chain(&error), "the conductor's name cannot be resolved");
             Vec::new()
         }
     }

@@ -39,6 +39,7 @@ pub(super) fn build(
         .tls_backend_preconfigured(tls::client_config(settings).map_err(Error::Tls)?)
         .user_agent(concat!("ferric-agent/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)
+        .dns_resolver(dns::Resolver::system())
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .connect_timeout(limit)

@@ -137,6 +137,11 @@ pub struct Overrides {
     pub values: Vec<(String, String)>,
 }
 
+/// Options that a value which makes no sense must not loosen: without a list all disks may be written, without a key any image.
+/// And the one that has no default to work with.
+const MUST_BE_RIGHT: [&str; 3] = ["api_url", "disks", "image_keys"];
+/// What a senseless value of an option means where the default would allow more than was asked for.
+const STRICT: [(&str, &str); 2] = [("require_signature", "true"), ("verify_writes", "true")];
 /// Kernel parameters of the agent that are no options, and who reads them.
 const OTHER_PARAMETERS: [&str; 1] = ["ferric-on-fatal"]; // init
 /// Names that options had earlier: section, name; section and name today.
@@ -146,6 +151,10 @@ const LEGACY: [(&str, &str, &str, &str); 2] =
 impl Config {
     /// Applies every source that is known before the network is. The second value holds warnings, to be logged once logging
     /// is up.
+    ///
+    /// A value of the kernel command line or of a file that makes no sense is a warning, and the value before it stays: nobody
+    /// can correct a machine that has no network. Those of [`MUST_BE_RIGHT`] are errors, and so is everything on the program's
+    /// own command line.
     pub fn load(host: &Host, cmdline: &Cmdline, overrides: &Overrides) -> Result<(Self, Vec<String>), Error> {
         let mut config = Self::default();
         let mut warnings = config.apply_kernel(cmdline)?;
@@ -185,11 +194,45 @@ impl Config {
         }
     }
 
-    /// What the kernel command line alone says: before any file can be read.
-    pub fn from_cmdline(cmdline: &Cmdline) -> Result<Self, Error> {
+    /// What the kernel command line alone says: before any file can be read. What makes no sense there is left out:
+    /// [`Config::load`] reports it once the machine has a network.
+    pub fn from_cmdline(cmdline: &Cmdline) -> Self {
         let mut config = Self::default();
-        config.apply_kernel(cmdline)?;
-        Ok(config)
+        for option in OPTIONS {
+            if let Some((parameter, text)) = option.kernel.and_then(|key| Some((key, cmdline.get(key)?))) {
+                let _ = config.set(option.section, option.name, text, parameter_origin(cmdline, parameter));
+            }
+        }
+        config
+    }
+
+    /// Sets an option; a value that makes no sense becomes a warning, unless the option must be right. `Ok(false)`: there is no
+    /// such option.
+    fn set_or_warn(
+        &mut self,
+        section: &str,
+        name: &str,
+        text: &str,
+        origin: Origin,
+        warnings: &mut Vec<String>,
+    ) -> Result<bool, Error> {
+        match self.set(section, name, text, origin.clone()) {
+            Err(Error::Value { name, origin: _, value, expected }) if !MUST_BE_RIGHT.contains(&name) => {
+                if let Some((_, strict)) = STRICT.iter().find(|(strict, _)| *strict == name) {
+                    self.set(section, name, strict, origin.clone())?;
+                }
+                let row = self
+                    .rows()
+                    .into_iter()
+                    .find(|row| row.option.section == section && row.option.name == name);
+                let stays = row.map_or_else(String::new, |row| format!("; `{}` is used instead", row.value));
+                warnings.push(format!(
+                    "option {name} (from {origin}): `{value}` is not {expected} and is ignored{stays}; correct it there"
+                ));
+                Ok(true)
+            }
+            other => other,
+        }
     }
 
     /// The file for the log, where one is wanted: `log_file`, in `log_dir` unless it is absolute.
@@ -215,7 +258,7 @@ impl Config {
         for (key, text) in cmdline.iter() {
             let known = OPTIONS.iter().find(|option| option.kernel == Some(key));
             if let Some(OptionSpec { section, name, kernel: Some(parameter), .. }) = known {
-                self.set(section, name, text, parameter_origin(cmdline, parameter))?;
+                self.set_or_warn(section, name, text, parameter_origin(cmdline, parameter), &mut warnings)?;
             } else if is_ours(key) && !OTHER_PARAMETERS.contains(&key) {
                 let known = OPTIONS.iter().filter_map(|option| option.kernel).chain(OTHER_PARAMETERS);
                 let suggestion = nearest::nearest(key, known.map(str::to_owned));
@@ -231,7 +274,9 @@ impl Config {
     fn apply_kernel_option(&mut self, name: &str, cmdline: &Cmdline) -> Result<(), Error> {
         for option in OPTIONS.iter().filter(|option| option.name == name) {
             if let Some((parameter, text)) = option.kernel.and_then(|key| Some((key, cmdline.get(key)?))) {
-                self.set(option.section, option.name, text, parameter_origin(cmdline, parameter))?;
+                let origin = parameter_origin(cmdline, parameter);
+                // Its warning has been given before.
+                self.set_or_warn(option.section, option.name, text, origin, &mut Vec::new())?;
             }
         }
         Ok(())
@@ -249,7 +294,7 @@ impl Config {
             for entry in file::parse(&text).map_err(|line| Error::Syntax { path: path.clone(), line })? {
                 let origin = Origin::File { path: path.clone(), line: entry.line };
                 let (section, name) = todays_name(&entry.section, &entry.key);
-                if !self.set(section, name, &entry.value, origin)? {
+                if !self.set_or_warn(section, name, &entry.value, origin, warnings)? {
                     let known = OPTIONS.iter().filter(|option| option.section == section);
                     let suggestion = nearest::nearest(name, known.map(|option| option.name.to_owned()));
                     warnings.push(format!(
@@ -331,17 +376,73 @@ mod tests {
     #[test]
     fn a_bad_value_names_the_option_its_origin_and_what_was_expected() {
         let host = sys::fake::host("/nonexistent");
-        let cmdline = Cmdline::parse("ipa-listen-port=99999");
-        let error = Config::load(&host, &cmdline, &Overrides::default()).unwrap_err().to_string();
-        assert!(
-            error.contains("listen_port") && error.contains("kernel parameter ipa-listen-port"),
-            "{error}"
-        );
+        let overrides =
+            Overrides { values: vec![("listen_port".into(), "99999".into())], ..Overrides::default() };
+        let error = Config::load(&host, &Cmdline::default(), &overrides).unwrap_err().to_string();
+        assert!(error.contains("listen_port") && error.contains("`99999` is not a port number"), "{error}");
         let overrides = Overrides { values: vec![("colour".into(), "red".into())], ..Overrides::default() };
         assert!(matches!(
             Config::load(&host, &Cmdline::default(), &overrides),
             Err(Error::UnknownOption { .. })
         ));
+    }
+
+    #[test]
+    fn a_senseless_value_of_a_parameter_or_a_file_is_a_warning_and_the_value_before_it_stays() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("etc")).unwrap();
+        std::fs::write(
+            root.path().join("etc/ironic-python-agent.conf"),
+            "lookup_timeout = soon\nlisten_port = 7\n",
+        )
+        .unwrap();
+        let cmdline =
+            "ipa-debug=maybe ipa-listen-port=99999 ipa-lookup-timeout=44 ipa-http-request-timeout=0";
+        let (config, warnings) = load(root.path(), cmdline, &[]);
+        assert_eq!((*config.debug, *config.listen_port), (false, 7));
+        assert_eq!(*config.lookup_timeout, Duration::from_secs(44));
+        assert_eq!(**config.http_request_timeout, Duration::from_secs(30));
+        assert_eq!(warnings.len(), 4, "{warnings:?}");
+        for part in [
+            "option debug (from kernel parameter ipa-debug): `maybe` is not true or false and is ignored; `false` is used instead",
+            "kernel parameter ipa-listen-port",
+            "kernel parameter ipa-http-request-timeout",
+            "ironic-python-agent.conf:1): `soon`",
+        ] {
+            assert!(warnings.iter().any(|warning| warning.contains(part)), "{part}: {warnings:?}");
+        }
+        assert!(!*Config::from_cmdline(&Cmdline::parse("ipa-debug=maybe")).debug);
+    }
+
+    #[test]
+    fn every_kernel_parameter_survives_a_typo_or_is_an_error_that_names_it() {
+        for option in OPTIONS {
+            let Some(parameter) = option.kernel else { continue };
+            let cmdline = Cmdline::parse(&format!("{parameter}=\u{1f980}?"));
+            match Config::load(&sys::fake::host("/nonexistent"), &cmdline, &Overrides::default()) {
+                Ok((config, warnings)) => {
+                    let row = config.rows().into_iter().find(|row| row.option == option).unwrap();
+                    let told = warnings.iter().any(|warning| warning.contains(parameter));
+                    assert!(
+                        told || row.value.contains('?') || row.value == "(hidden)",
+                        "{parameter}: {row:?}"
+                    );
+                }
+                Err(error) => {
+                    assert!(MUST_BE_RIGHT.contains(&option.name), "{error}");
+                    assert!(error.to_string().contains(parameter), "{error}");
+                }
+            }
+            let _ = Config::from_cmdline(&cmdline);
+        }
+    }
+
+    #[test]
+    fn a_senseless_wish_for_more_safety_counts_as_the_wish() {
+        let (config, warnings) =
+            load("/nonexistent".as_ref(), "ferric-require-signature=yse ferric-verify-writes=ture", &[]);
+        assert!(*config.require_signature && *config.verify_writes);
+        assert!(warnings.iter().all(|warning| warning.contains("`true` is used instead")), "{warnings:?}");
     }
 
     #[test]

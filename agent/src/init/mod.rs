@@ -20,7 +20,9 @@ use events::{EventKind, Events, Phase};
 use sys::Host;
 
 use crate::cmdline::Cmdline;
+use crate::config::{Config, Overrides};
 use crate::virtual_media::{self, Media};
+use crate::vlan;
 pub use console::{Console, Identity};
 pub use fatal::{OnFatal, fatal, supervise};
 pub use modules::helper::{is_helper_call, run_helper};
@@ -132,7 +134,10 @@ pub fn bring_up(host: &Host, cmdline: &Cmdline, events: &Events) -> Result<Machi
     } else {
         Media::default()
     };
-    let network = Network::start(host, &cmdline, media.network_data.as_deref(), events);
+    // What makes no sense in the configuration is reported once there is a network to report it by.
+    let config = Config::load(host, &cmdline, &Overrides::default()).map(|(config, _)| config);
+    let vlans = config.as_ref().map(vlan::explicit).unwrap_or_default();
+    let network = Network::start(host, &cmdline, media.network_data.as_deref(), vlans, events);
     drivers.settle(SETTLE_LIMIT);
     mounts::mount_efivars(host);
     network.wait(ADDRESS_LIMIT);

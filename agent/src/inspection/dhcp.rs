@@ -6,20 +6,25 @@ use std::time::{Duration, Instant};
 use wire::Interface;
 
 use super::plan::DhcpWait;
+use crate::init::network::Mac;
 
 /// How often to look.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Waits as long as `wait` says; `interfaces` lists them anew. Blocks.
 pub(super) fn wait(wait: &DhcpWait, interfaces: impl Fn() -> Vec<Interface>) {
-    let boot = wait.boot_interface.as_deref().filter(|text| !text.is_empty()).map(normal);
+    let boot = wait.boot_interface.as_deref().filter(|text| !text.is_empty()).and_then(|text| {
+        let mac = text.parse::<Mac>();
+        mac.inspect_err(|error| tracing::warn!(boot_interface = text, %error, "the interface booted from"))
+            .ok()
+    });
     if boot.is_none() && !wait.all_interfaces {
         tracing::warn!("the boot loader named no interface, so there is none to wait for");
         return;
     }
     let deadline = Instant::now() + wait.limit;
     loop {
-        let missing = without_address(&interfaces(), boot.as_deref().filter(|_| !wait.all_interfaces));
+        let missing = without_address(&interfaces(), boot.filter(|_| !wait.all_interfaces));
         if missing.is_empty() {
             return;
         }
@@ -36,18 +41,9 @@ pub(super) fn wait(wait: &DhcpWait, interfaces: impl Fn() -> Vec<Interface>) {
 }
 
 /// The names of the interfaces without an address, among all or those with this hardware address.
-fn without_address(interfaces: &[Interface], boot: Option<&str>) -> Vec<String> {
-    let wanted =
-        interfaces.iter().filter(|nic| boot.is_none_or(|mac| nic.mac_address.eq_ignore_ascii_case(mac)));
+fn without_address(interfaces: &[Interface], boot: Option<Mac>) -> Vec<String> {
+    let wanted = interfaces.iter().filter(|nic| boot.is_none_or(|mac| nic.mac_address.parse() == Ok(mac)));
     wanted.filter(|nic| nic.ipv4_address.is_none()).map(|nic| nic.name.clone()).collect()
-}
-
-/// `01-AA-BB-CC-DD-EE-FF` (pxelinux: the type of hardware first) as `aa:bb:cc:dd:ee:ff`; colons stay.
-fn normal(text: &str) -> String {
-    match text.split_once('-') {
-        Some((_hardware_type, address)) => address.replace('-', ":").to_ascii_lowercase(),
-        None => text.to_ascii_lowercase(),
-    }
 }
 
 #[cfg(test)]
@@ -65,13 +61,18 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_bootif_is_understood() {
-        for (text, mac) in [
-            ("01-52-54-00-AB-00-01", "52:54:00:ab:00:01"),
-            ("52:54:00:AB:00:01", "52:54:00:ab:00:01"),
-            ("20-52-54-00-ab-00-01", "52:54:00:ab:00:01"),
+    fn every_form_of_bootif_is_waited_for() {
+        let nics = || vec![nic("eth0", "52:54:00:ab:00:01", None), nic("ib0", "7c:fe:90:29:26:52", None)];
+        for (text, name) in [
+            ("01-52-54-00-AB-00-01", "eth0"),
+            ("52:54:00:AB:00:01", "eth0"),
+            ("52-54-00-ab-00-01", "eth0"),
+            ("01:52:54:00:ab:00:01", "eth0"),
+            ("525400AB0001", "eth0"),
+            ("20-7c-fe-90-29-26-52", "ib0"),
+            ("20-a0-00-00-27-fe-80-00-00-00-00-00-00-7c-fe-90-03-00-29-26-52", "ib0"),
         ] {
-            assert_eq!(normal(text), mac);
+            assert_eq!(without_address(&nics(), Some(text.parse().unwrap())), [name], "{text}");
         }
     }
 
@@ -79,13 +80,11 @@ mod tests {
     fn only_the_wanted_interfaces_are_missed() {
         let nics =
             [nic("eth0", "52:54:00:00:00:01", None), nic("eth1", "52:54:00:00:00:02", Some("192.0.2.1"))];
-        assert_eq!(without_address(&nics, Some("52:54:00:00:00:01")), ["eth0"]);
-        assert!(without_address(&nics, Some("52:54:00:00:00:02")).is_empty());
+        let boot = |last| Some(Mac([0x52, 0x54, 0, 0, 0, last]));
+        assert_eq!(without_address(&nics, boot(1)), ["eth0"]);
+        assert!(without_address(&nics, boot(2)).is_empty());
         assert_eq!(without_address(&nics, None), ["eth0"]);
-        assert!(
-            without_address(&nics, Some("52:54:00:00:00:09")).is_empty(),
-            "an unknown one is not waited for"
-        );
+        assert!(without_address(&nics, boot(9)).is_empty(), "an unknown one is not waited for");
     }
 
     #[test]

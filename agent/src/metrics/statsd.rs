@@ -1,7 +1,7 @@
 //! Timers for a statsd server: one UDP datagram each, `name:milliseconds|ms`, sent and forgotten.
 //! Source: ironic-python-agent `metrics_lib` (agent protocol page, 7.3).
 
-use std::net::{ToSocketAddrs, UdpSocket};
+use std::net::UdpSocket;
 use std::time::Duration;
 
 /// The module that ironic-python-agent names its timers after.
@@ -26,7 +26,8 @@ impl Statsd {
     /// Looks the server up and opens a socket towards it. Blocks for as long as a name takes.
     pub(super) fn open(host: &str, port: u16, prefix: String) -> Result<Self, StatsdError> {
         let open = || {
-            let address = (host, port).to_socket_addrs()?.next().ok_or(std::io::ErrorKind::NotFound)?;
+            let found = dns::Resolver::system().resolve(host, port).map_err(std::io::Error::other)?;
+            let address = *found.first().ok_or(std::io::ErrorKind::NotFound)?;
             let own = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             let socket = UdpSocket::bind(own)?;
             socket.set_nonblocking(true)?;

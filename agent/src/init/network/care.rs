@@ -2,30 +2,24 @@
 //! what is said of them. Which interfaces there are and what each is asked for is decided in [`super`].
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use sys::Host;
 
 use super::configure::{apply_lease, apply_static, remove_lease};
 use super::dhcp::{self, Lease, Progress};
+use super::files::Servers;
 use super::given::GivenRoute;
 use super::link::Link;
-use super::plan::StaticAddress;
+use super::plan::{StaticAddress, is_within, means};
 use super::state::{Condition, Names};
-use super::{Network, Up, dhcp6, files, ipv6};
+use super::{Network, Up, dhcp6, ipv6};
 
 /// The prefix of an address that DHCPv6 gives: the server says nothing of the network around it.
 const ALONE: u8 = 128;
 /// Metric of the routes of the interface booted from; others follow after it.
 const BOOT_METRIC: u32 = 100;
 const OTHER_METRIC: u32 = 200;
-
-/// Each once, where it stood first: several servers of one network tell the same.
-fn without_repetition<T: Ord + Clone>(items: Vec<T>) -> Vec<T> {
-    let mut seen = BTreeSet::new();
-    items.into_iter().filter(|item| seen.insert(item.clone())).collect()
-}
 
 /// One interface and all it takes to look after it.
 #[derive(Clone)]
@@ -34,6 +28,8 @@ pub(super) struct Care {
     pub(super) host: Host,
     pub(super) index: u32,
     pub(super) link: Link,
+    /// The packet size of the kernel command line, in bytes: goes before that of DHCP.
+    pub(super) mtu: Option<u32>,
 }
 
 impl Care {
@@ -43,13 +39,18 @@ impl Care {
             Progress::NoCarrier => self.condition(Condition::NoCarrier),
             Progress::Asking => self.condition(Condition::Asking),
             Progress::NoAnswer => self.condition(Condition::NoAnswer),
-            Progress::Leased(lease) => match apply_lease(self.index, lease, self.metric()) {
-                Ok(()) => self.up(self.leased(lease)),
-                Err(error) => {
-                    tracing::warn!(interface = self.link.name, %error, "the address can not be set");
-                    self.condition(Condition::Failed(format!("{} can not be set: {error}", lease.address)));
+            Progress::Leased(lease) => {
+                match apply_lease(self.index, lease, self.metric(), self.mtu.is_none()) {
+                    Ok(()) => self.up(self.leased(lease)),
+                    Err(error) => {
+                        tracing::warn!(interface = self.link.name, %error, "the address can not be set");
+                        self.condition(Condition::Failed(format!(
+                            "{} can not be set: {error}",
+                            lease.address
+                        )));
+                    }
                 }
-            },
+            }
             Progress::Refused(lease) => {
                 remove_lease(self.index, lease);
                 self.condition(Condition::Asking);
@@ -77,6 +78,9 @@ impl Care {
             ipv6::Progress::Addresses(addresses) => {
                 let global: Vec<_> =
                     addresses.iter().copied().filter(|address| address.is_global()).collect();
+                for address in &global {
+                    self.set_routes(address.address.into(), address.prefix);
+                }
                 let before = self.network.interfaces();
                 if self.network.shared.change_ipv6(&self.link, |ipv6| ipv6.addresses = global) {
                     self.write_names();
@@ -142,11 +146,57 @@ impl Care {
         }
     }
 
-    pub(super) fn set_static(&self, fixed: &StaticAddress) {
-        match apply_static(self.index, fixed, self.metric()) {
-            Ok(()) => self.up(self.fixed(fixed)),
-            Err(error) => {
-                self.condition(Condition::Failed(format!("{} can not be set: {error}", fixed.address)))
+    /// Puts the addresses of the kernel command line on the interface. The first of IPv4, or else the first, stands for it in
+    /// what is shown; IPv6 ones are seen where the kernel shows them. `asks_dhcp`: another address is to come, and stands for it.
+    pub(super) fn set_statics(&self, statics: &[StaticAddress], time_servers: &[IpAddr], asks_dhcp: bool) {
+        let mut failures = Vec::new();
+        let mut set: Vec<&StaticAddress> = Vec::new();
+        for fixed in statics {
+            match apply_static(self.index, fixed, self.metric()) {
+                Ok(()) => set.push(fixed),
+                Err(error) => failures.push(format!("{} cannot be set: {error}", fixed.address)),
+            }
+        }
+        for failure in &failures {
+            tracing::warn!(interface = self.link.name, failure, "an address of the kernel command line");
+            self.network.notice(format!("network: {}: {failure}", self.link.name));
+        }
+        for fixed in &set {
+            self.set_routes(fixed.address, fixed.prefix);
+        }
+        let shown = set.iter().find(|fixed| fixed.address.is_ipv4()).or(set.first());
+        match shown {
+            Some(_) if asks_dhcp => {}
+            Some(fixed) => self.up(Up { ntp: time_servers.to_vec(), ..self.fixed(fixed) }),
+            None => self.condition(Condition::Failed(failures.join("; "))),
+        }
+    }
+
+    /// Sets the routes of the kernel command line that lead through a network of this interface.
+    fn set_routes(&self, address: IpAddr, prefix: u8) {
+        for (place, route) in self.network.shared.plan().routes.iter().enumerate() {
+            let leads_here = match (route.device.as_deref(), route.gateway) {
+                (Some(device), _) => {
+                    means(device, &self.link) && route.destination.is_ipv4() == address.is_ipv4()
+                }
+                (None, Some(gateway)) => is_within(gateway, address, prefix),
+                (None, None) => false,
+            };
+            if !leads_here {
+                continue;
+            }
+            let to_set = sys::net::route::Route {
+                destination: route.destination,
+                prefix: route.prefix,
+                gateway: route.gateway,
+                interface: self.index,
+                metric: self.metric(),
+            };
+            match sys::net::route::add_route(&to_set) {
+                Ok(()) => self.network.shared.note_route(place),
+                Err(error) => {
+                    tracing::warn!(interface = self.link.name, ?route, %error, "a route of the kernel command line cannot be set");
+                }
             }
         }
     }
@@ -165,7 +215,7 @@ impl Care {
     }
 
     fn is_boot_interface(&self) -> bool {
-        self.network.shared.plan().boot_interface == Some(self.link.mac)
+        self.network.shared.plan().is_boot_interface(&self.link)
     }
 
     fn metric(&self) -> u32 {
@@ -185,6 +235,7 @@ impl Care {
             .iter()
             .all(|known| known.name != up.name || known.address != up.address);
         self.condition(Condition::Up(Box::new(up.clone())));
+        self.set_routes(up.address, up.prefix);
         self.write_names();
         if is_new {
             let gateway =
@@ -195,15 +246,17 @@ impl Care {
     }
 
     fn write_names(&self) {
-        let ups = self.network.shared.ups();
-        let mut servers: Vec<IpAddr> = self.network.shared.plan().all_name_servers().collect();
-        let mut search: Vec<String> = Vec::new();
-        for up in ups {
-            servers.extend(up.dns);
-            search.extend(up.search);
+        let plan = self.network.shared.plan();
+        let mut servers = Servers { given: plan.all_name_servers().collect(), ..Servers::default() };
+        for up in self.network.shared.ups().into_iter().filter(|_| !plan.ignores_peer_dns) {
+            servers.learned.extend(up.dns.iter().map(|server| match server {
+                // Reached through its own link alone.
+                IpAddr::V6(v6) if v6.is_unicast_link_local() => format!("{v6}%{}", up.name),
+                other => other.to_string(),
+            }));
+            servers.search.extend(up.search);
         }
-        let (servers, search) = (without_repetition(servers), without_repetition(search));
-        files::write_resolv_conf(&self.host, &servers, &search);
+        self.network.baked.write_resolv_conf(&self.host, &servers);
     }
 
     fn leased(&self, lease: &Lease) -> Up {

@@ -8,9 +8,9 @@ use sys::net::route::{Route, add_address, add_route, remove_address, set_mtu};
 use super::dhcp::{Lease, LeasedRoute};
 use super::plan::StaticAddress;
 
-/// Puts a lease on an interface, or refreshes it there. Its routes carry `metric`.
-pub(super) fn apply_lease(interface: u32, lease: &Lease, metric: u32) -> io::Result<()> {
-    if let Some(mtu) = lease.mtu
+/// Puts a lease on an interface, or refreshes it there. Its routes carry `metric`; its packet size counts where `takes_mtu`.
+pub(super) fn apply_lease(interface: u32, lease: &Lease, metric: u32, takes_mtu: bool) -> io::Result<()> {
+    if let Some(mtu) = lease.mtu.filter(|_| takes_mtu)
         && let Err(error) = set_mtu(interface, mtu.into())
     {
         tracing::warn!(mtu, %error, "the server's packet size is too much for this interface");

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sys::net::link::{BondMode, LONGEST_NAME};
 
 use super::mac::Mac;
-use super::plan::{StaticAddress, prefix_of};
+use super::plan::{self, StaticAddress, prefix_of};
 
 /// What is described.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -212,16 +212,7 @@ fn bond_mode(value: Option<&serde_json::Value>) -> Result<BondMode, String> {
         None => return Ok(BondMode::ActiveBackup), // works with every switch
         Some(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
     };
-    Ok(match text.as_str() {
-        "balance-rr" | "0" => BondMode::BalanceRoundRobin,
-        "active-backup" | "1" => BondMode::ActiveBackup,
-        "balance-xor" | "2" => BondMode::BalanceXor,
-        "broadcast" | "3" => BondMode::Broadcast,
-        "802.3ad" | "4" => BondMode::Lacp,
-        "balance-tlb" | "5" => BondMode::BalanceTlb,
-        "balance-alb" | "6" => BondMode::BalanceAlb,
-        _ => return Err(format!("bond mode `{text}` is not known")),
-    })
+    plan::bond_mode(&text).ok_or_else(|| format!("`{text}` is not a bond mode of the kernel's"))
 }
 
 impl NetworkDocument {

@@ -7,20 +7,43 @@ use super::mac::Mac;
 /// `ARPHRD_ETHER`: the kind of link whose stations have MAC addresses.
 const ETHERNET: u32 = 1;
 
-/// One Ethernet interface with hardware (or a hypervisor) behind it.
+/// One Ethernet interface with hardware (or a hypervisor) behind it, or one that was made of such.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Link {
     pub name: String,
+    /// The address that it has now.
     pub mac: Mac,
+    /// The address that it had when it was found: parameters name it by that one.
+    pub permanent: Mac,
+    /// Whether it was made of others. A VLAN has the address of the card below it, and is not that card.
+    pub is_made: bool,
 }
 
-/// All of them, by name as a person counts: `eth2` before `eth10`.
+impl Link {
+    /// A card.
+    pub(super) fn new(name: String, mac: Mac) -> Self {
+        Self { name, mac, permanent: mac, is_made: false }
+    }
+
+    /// An interface that was made of others.
+    pub(super) fn made(name: String, mac: Mac) -> Self {
+        Self { is_made: true, ..Self::new(name, mac) }
+    }
+}
+
+/// All cards, by name as a person counts: `eth2` before `eth10`.
 pub(super) fn list(host: &Host) -> Vec<Link> {
+    list_but(host, |_| false)
+}
+
+/// All cards but those with names that are `known`: a machine may have a thousand of them, which are not all looked at anew.
+pub(super) fn list_but(host: &Host, known: impl Fn(&str) -> bool) -> Vec<Link> {
     let names = host.names("/sys/class/net").unwrap_or_else(|error| {
-        tracing::warn!(%error, "network interfaces can not be listed");
+        tracing::warn!(%error, "network interfaces cannot be listed");
         Vec::new()
     });
-    let mut links: Vec<_> = names.into_iter().filter_map(|name| link(host, name)).collect();
+    let fresh = names.into_iter().filter(|name| !known(name));
+    let mut links: Vec<_> = fresh.filter_map(|name| link(host, name)).collect();
     links.sort_by_key(|link| {
         (
             link.name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned(),
@@ -36,7 +59,7 @@ fn link(host: &Host, name: String) -> Option<Link> {
     let is_ethernet = host.number(format!("{folder}/type")) == Some(ETHERNET);
     let is_hardware = host.path(format!("{folder}/device")).exists();
     let mac: Mac = host.attribute(format!("{folder}/address"))?.parse().ok()?;
-    (is_ethernet && is_hardware && mac.0 != [0; 6]).then_some(Link { name, mac })
+    (is_ethernet && is_hardware && mac.0 != [0; 6]).then(|| Link::new(name, mac))
 }
 
 /// Whether a cable with something at its other end is in. False as well while the interface is down.

@@ -10,7 +10,8 @@ pub struct Mac(pub [u8; 6]);
 /// This is no hardware address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "not a MAC address; expected aa:bb:cc:dd:ee:ff, with - for : if you like, with or without a leading 01-"
+    "not a MAC address; expected aa:bb:cc:dd:ee:ff, with - or : between the bytes, with or without a leading 01- (20- and 20 \
+     bytes for InfiniBand)"
 )]
 pub struct NotAMac;
 
@@ -24,33 +25,34 @@ impl fmt::Display for Mac {
 impl FromStr for Mac {
     type Err = NotAMac;
 
-    /// Takes `aa:bb:cc:dd:ee:ff` (iPXE), `01-aa-bb-cc-dd-ee-ff` (pxelinux: 01 is the hardware type) and what lies between.
+    /// Takes `aa:bb:cc:dd:ee:ff` (iPXE), `01-aa-bb-cc-dd-ee-ff` (pxelinux: 01 is the hardware type) and what lies between, in
+    /// either case. Of an InfiniBand address (20 bytes, or the 8 of its GUID, with or without a leading `20-`) it takes the six
+    /// bytes that stand for it: the GUID without the two bytes in its middle.
     fn from_str(text: &str) -> Result<Self, NotAMac> {
         let text = text.trim();
-        // iPXE's `hexraw`: no separators at all.
-        let raw: Vec<String> = if text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            text.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).into_owned()).collect()
+        let is_raw = text.len() >= 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let parts: Vec<&[u8]> = if is_raw {
+            text.as_bytes().chunks(2).collect() // iPXE's `hexraw`: no separators at all
         } else {
-            Vec::new()
+            text.split(['-', ':']).map(str::as_bytes).collect()
         };
-        let joined = raw.join(":");
-        let text = if joined.is_empty() { text } else { &joined };
-        let bytes: Vec<u8> = text
-            .split(['-', ':'])
-            .map(|part| {
-                if part.len() == 2 && !part.starts_with('+') {
-                    u8::from_str_radix(part, 16).ok()
-                } else {
-                    None
-                }
-            })
-            .collect::<Option<_>>()
-            .ok_or(NotAMac)?;
-        let bytes = match bytes.as_slice() {
-            [_hardware_type, rest @ ..] if rest.len() == 6 => rest,
-            all => all,
+        let byte = |part: &&[u8]| {
+            let part =
+                std::str::from_utf8(part).ok().filter(|part| part.len() == 2 && !part.starts_with('+'));
+            u8::from_str_radix(part?, 16).ok()
         };
-        bytes.try_into().map(Self).map_err(|_| NotAMac)
+        let bytes: Vec<u8> = parts.iter().map(byte).collect::<Option<_>>().ok_or(NotAMac)?;
+        let six = match bytes.len() {
+            6 => bytes.as_slice(),
+            7 => bytes.get(1..).unwrap_or_default(), // a hardware type before it
+            8 | 9 | 20 | 21 => {
+                let guid = bytes.get(bytes.len().saturating_sub(8)..).unwrap_or_default();
+                let [a, b, c, _, _, d, e, f] = *guid else { return Err(NotAMac) };
+                return Ok(Self([a, b, c, d, e, f]));
+            }
+            _ => return Err(NotAMac),
+        };
+        six.try_into().map(Self).map_err(|_| NotAMac)
     }
 }
 
@@ -77,12 +79,30 @@ mod tests {
     }
 
     #[test]
+    fn an_infiniband_address_stands_for_six_bytes_of_its_guid() {
+        let expected = Mac([0x7c, 0xfe, 0x90, 0x29, 0x26, 0x52]);
+        let address = "a0:00:00:27:fe:80:00:00:00:00:00:00:7c:fe:90:03:00:29:26:52";
+        for text in [
+            address,
+            &format!("20-{}", address.replace(':', "-")),
+            &format!("20:{}", address.to_ascii_uppercase()),
+            &address.replace(':', ""),
+            "20-7c-fe-90-03-00-29-26-52",
+            "7c:fe:90:03:00:29:26:52",
+            "20-7c-fe-90-29-26-52",
+        ] {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_address_is_refused() {
         for text in [
             "",
             "01",
             "52:54:00:ab:cd",
-            "52:54:00:ab:cd:ef:01:02",
+            "52:54:00:ab:cd:ef:01:02:03:04",
+            "52540:0abcdef",
             "g2:54:00:ab:cd:ef",
             "+1:54:00:ab:cd:ef",
             "52540:0:ab:cd:ef:1",

@@ -18,10 +18,12 @@ mod mac;
 mod names;
 mod plan;
 mod state;
+mod way;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,10 +32,11 @@ use sys::Host;
 
 use crate::cmdline::Cmdline;
 use care::Care;
+use files::Baked;
 use given::{Given, GivenLink, LinkKind};
 use link::Link;
 pub use mac::{Mac, NotAMac};
-use plan::{Method, Plan, StaticAddress};
+use plan::{Group, GroupKind, Method, Plan, Request, StaticAddress};
 use state::{Condition, Graces, Shared};
 
 /// Reads anything that a network says in any of its languages (DHCP, DHCPv6, router advertisements) and forgets it. For whoever
@@ -55,8 +58,10 @@ const EARLY_LOOK: Duration = Duration::from_millis(50);
 const LATE_LOOK: Duration = Duration::from_secs(2);
 /// How long the machine counts as starting.
 const EARLY: Duration = Duration::from_secs(60);
-/// Interfaces that are looked after; each takes a thread.
-const MOST_LINKS: usize = 64;
+/// Interfaces that are looked after; each takes two or three threads, of some 50 KiB each.
+const MOST_LINKS: usize = 1024;
+/// How long after the start an interface that a parameter names may appear before its absence is reported.
+const APPEARANCE: Duration = Duration::from_secs(3);
 /// How long start-up waits for what may still come.
 const GRACES: Graces = Graces {
     others: Duration::from_secs(2),
@@ -93,14 +98,23 @@ pub struct Up {
 pub struct Network {
     shared: Shared,
     events: Events,
+    baked: Arc<Baked>,
 }
 
 impl Network {
     /// Starts to bring everything up, in the background.
     ///
-    /// `given` is the static network that virtual media describes, where it does.
-    pub(super) fn start(host: &Host, cmdline: &Cmdline, given: Option<&[u8]>, events: &Events) -> Self {
+    /// `given` is the static network that virtual media describes, where it does; `vlans` are interfaces (a name or a MAC
+    /// address) and ids of VLANs that are wanted on them besides those of the kernel command line.
+    pub(super) fn start(
+        host: &Host,
+        cmdline: &Cmdline,
+        given: Option<&[u8]>,
+        vlans: Vec<(String, u16)>,
+        events: &Events,
+    ) -> Self {
         let mut plan = Plan::new(cmdline);
+        plan.extra_vlans = vlans;
         if let Some(bytes) = given {
             let (given, complaints) = Given::parse(bytes);
             plan.given = given;
@@ -110,11 +124,12 @@ impl Network {
             tracing::warn!(complaint, "what is said of the network");
             events.emit(EventKind::Notice { message: format!("network: {complaint}") });
         }
-        let network = Self { shared: Shared::new(plan), events: events.clone() };
+        let baked = Arc::new(Baked::read(host));
+        let network = Self { shared: Shared::new(plan), events: events.clone(), baked };
         if let Err(error) = sys::net::route::interface_index("lo").and_then(sys::net::route::set_up) {
             tracing::warn!(%error, "no loopback interface");
         }
-        files::name_host(host, "localhost");
+        network.baked.name_host(host, "localhost");
         let (watching, host) = (network.clone(), host.clone());
         super::spawn("network", move || watching.look_for_links(&host));
         network
@@ -148,6 +163,7 @@ impl Network {
             return;
         }
         let mut said = String::new();
+        let mut missing_is_told = false;
         while !self.shared.is_ready(GRACES) {
             let left = limit.saturating_sub(started.elapsed());
             if left.is_zero() {
@@ -159,6 +175,10 @@ impl Network {
                 self.events.emit(EventKind::Failed { phase: Phase::Network, message });
                 return;
             }
+            if started.elapsed() > APPEARANCE && !missing_is_told {
+                missing_is_told = true;
+                self.report_missing();
+            }
             // Somebody in front of the console wants to know what it waits for.
             let now = self.describe().join("; ");
             if started.elapsed() > Duration::from_secs(5) && now != said && !now.is_empty() {
@@ -167,8 +187,49 @@ impl Network {
             }
             self.shared.wait_for_change(left.min(Duration::from_millis(100)));
         }
+        if !missing_is_told {
+            self.report_missing();
+        }
+        self.report_routes();
         if self.interfaces().iter().all(|up| up.address.is_ipv6()) {
             self.notice("this network has IPv6 alone".into());
+        }
+    }
+
+    /// Names on the console each interface that a parameter asks for and that is not there.
+    fn report_missing(&self) {
+        let links = self.shared.links();
+        let missing = self.shared.plan().missing(&links);
+        if missing.is_empty() {
+            return;
+        }
+        let there: Vec<_> = links
+            .iter()
+            .filter(|link| !link.is_made)
+            .map(|link| format!("{} ({})", link.name, link.permanent))
+            .collect();
+        let there = if there.is_empty() { "no network interface".into() } else { there.join(", ") };
+        for parameter in missing {
+            let message = format!(
+                "network: {parameter} names an interface that is not there; this machine has {there}; correct the name, or give \
+                 the MAC address with dashes"
+            );
+            tracing::warn!("{message}");
+            self.notice(message);
+        }
+    }
+
+    /// Names on the console each route of the kernel command line that no interface leads to.
+    fn report_routes(&self) {
+        for place in self.shared.routes_left() {
+            let Some(route) = self.shared.plan().routes.get(place) else { continue };
+            let message = format!(
+                "network: rd.route={}/{} is not set: no interface has a network that holds its gateway; check it, or name the \
+                 interface",
+                route.destination, route.prefix
+            );
+            tracing::warn!("{message}");
+            self.notice(message);
         }
     }
 
@@ -184,44 +245,76 @@ impl Network {
                 |Mac([_, _, _, a, b, c])| format!("ferric-{a:02x}{b:02x}{c:02x}"),
             )
         };
-        files::name_host(host, &given.or_else(leased).unwrap_or_else(made_up));
+        self.baked.name_host(host, &given.or_else(leased).unwrap_or_else(made_up));
     }
 
     /// Takes care of each interface as it appears, for as long as the machine runs.
     fn look_for_links(&self, host: &Host) {
         let started = Instant::now();
         let mut known = BTreeSet::new();
+        let mut is_full = false;
         loop {
-            for link in link::list(host) {
-                if known.len() < MOST_LINKS && known.insert(link.name.clone()) {
-                    self.take_up(host, link, known.len() == 1);
+            for link in link::list_but(host, |name| known.contains(name)) {
+                if known.len() >= MOST_LINKS {
+                    if !std::mem::replace(&mut is_full, true) {
+                        let message =
+                            format!("network: more than {MOST_LINKS} interfaces: the others are left alone");
+                        tracing::warn!(interface = link.name, "{message}");
+                        self.notice(message);
+                    }
+                    continue;
                 }
+                if self.rename(&link) {
+                    continue; // it appears again by its new name
+                }
+                known.insert(link.name.clone());
+                self.take_up(host, link, known.len() == 1);
             }
             known.retain(|name| host.path(format!("/sys/class/net/{name}")).exists());
             thread::sleep(if started.elapsed() < EARLY { EARLY_LOOK } else { LATE_LOOK });
         }
     }
 
-    /// Takes care of an interface that was made of others. It asks by DHCP, unless the kernel command line says otherwise.
+    /// Gives a card the name that the kernel command line wants for it. False when it keeps the one that it has.
+    fn rename(&self, link: &Link) -> bool {
+        let Some(name) = self.shared.plan().name_for(link) else { return false };
+        let renamed = sys::net::route::interface_index(&link.name)
+            .and_then(|index| sys::net::link::set_name(index, name));
+        if let Err(error) = renamed {
+            let message = format!(
+                "network: ifname={name}:{}: {} cannot be renamed: {error}",
+                link.permanent, link.name
+            );
+            tracing::warn!("{message}");
+            self.notice(message);
+            return false;
+        }
+        tracing::info!(from = link.name, to = name, "network interface renamed");
+        true
+    }
+
+    /// Takes care of an interface that was made of others, unless that happens already. It asks by DHCP, unless the kernel
+    /// command line says otherwise.
     pub fn adopt(&self, host: &Host, name: &str) {
+        if self.shared.links().iter().any(|link| link.name == name) {
+            return;
+        }
         let mac = host.attribute(format!("/sys/class/net/{name}/address")).and_then(|text| text.parse().ok());
         match mac {
-            Some(mac) => self.take_up(host, Link { name: name.to_owned(), mac }, false),
+            Some(mac) => self.take_up(host, Link::made(name.to_owned(), mac), false),
             None => tracing::warn!(interface = name, "no such network interface"),
         }
     }
 
     fn take_up(&self, host: &Host, link: Link, first: bool) {
-        if let Some(card) = self.shared.plan().given.card(link.mac) {
+        if let Some(card) = self.shared.plan().given.card(link.mac).filter(|_| !link.is_made) {
             let (shown, condition) = (link.clone(), self.take_up_given(host, link, card));
             if let Err(error) = condition {
-                tracing::warn!(interface = shown.name, %error, "the network data of virtual media can not be applied");
+                tracing::warn!(interface = shown.name, %error, "the network data of virtual media cannot be applied");
                 self.shared.set(&shown, Condition::Failed(format!("network data of virtual media: {error}")));
             }
             return;
         }
-        let method = self.shared.plan().method_for(&link.name, link.mac, first);
-        tracing::info!(interface = link.name, mac = %link.mac, ?method, "network interface");
         let index = match sys::net::route::interface_index(&link.name) {
             Ok(index) => index,
             Err(error) => {
@@ -229,26 +322,163 @@ impl Network {
                 return;
             }
         };
+        match self.shared.plan().group_of(&link) {
+            Some(group) => {
+                if let Err(error) = self.join(host, &link, index, group) {
+                    let reason = format!("cannot become a part of {}: {error}", group.name);
+                    tracing::warn!(interface = link.name, reason, "network interface");
+                    self.notice(format!("network: {} {reason}", link.name));
+                    self.shared.set(&link, Condition::Failed(reason));
+                }
+            }
+            None => self.take_up_alone(host, link, index, first),
+        }
+    }
+
+    /// Brings an interface up that belongs to no other, as the kernel command line says, or by DHCP.
+    fn take_up_alone(&self, host: &Host, mut link: Link, index: u32, first: bool) {
+        let plan = self.shared.plan();
+        let requests = plan.requests_for(&link, first);
+        let methods: Vec<Method> = match (requests.is_empty(), plan.requests.is_empty()) {
+            (true, true) => vec![Method::Dhcp],
+            // A VLAN that an option asks for is wanted whatever is said of the card below it.
+            (true, false) if plan.is_extra_vlan(&link) => vec![Method::Dhcp],
+            (true, false) => vec![Method::Off],
+            (false, _) => requests.iter().map(|request| request.method).collect(),
+        };
+        tracing::info!(interface = link.name, mac = %link.mac, ?methods, "network interface");
+        let mtu = requests.iter().find_map(|request| request.mtu);
+        self.shape(&mut link, index, mtu, requests.iter().find_map(|request| request.mac));
         self.shared.set(&link, Condition::Starting);
         // Up even when it gets no address: the inventory reports its carrier and its neighbours.
         if let Err(error) = sys::net::route::set_up(index) {
             tracing::warn!(interface = link.name, %error, "setting the link up");
-            self.shared.set(&link, Condition::Failed(format!("can not be set up: {error}")));
+            self.shared.set(&link, Condition::Failed(format!("cannot be set up: {error}")));
             return;
         }
-        let care = Care { network: self.clone(), host: host.clone(), index, link };
-        if method != Method::Off {
-            let (care, first) = (care.clone(), (method == Method::Dhcp6).then_some(dhcp6::Want::Addresses));
-            let asks = matches!(method, Method::Dhcp | Method::Dhcp6 | Method::RouterAdvertisement);
-            super::spawn(&format!("ipv6-{}", care.link.name), move || care.run_ipv6(asks, first));
+        self.make_vlans(host, &link, index);
+        self.give_addresses(
+            Care { network: self.clone(), host: host.clone(), index, link, mtu },
+            &methods,
+            &requests,
+        );
+    }
+
+    /// Sets the packet size and the hardware address that the kernel command line gives.
+    fn shape(&self, link: &mut Link, index: u32, mtu: Option<u32>, mac: Option<Mac>) {
+        let failed = |what: String, error: io::Error| {
+            let message = format!("network: {}: {what} cannot be set: {error}", link.name);
+            tracing::warn!("{message}");
+            self.notice(message);
+        };
+        if let Some(mtu) = mtu
+            && let Err(error) = sys::net::route::set_mtu(index, mtu)
+        {
+            failed(format!("the packet size {mtu}"), error);
         }
-        match method {
-            Method::Off => self.shared.set(&care.link, Condition::Unused),
-            Method::RouterAdvertisement | Method::Dhcp6 => self.shared.set(&care.link, Condition::Ipv6Only),
-            Method::Static(fixed) => super::spawn("static", move || care.set_static(&fixed)),
-            Method::Dhcp => {
-                let name = format!("dhcp-{}", care.link.name);
-                super::spawn(&name, move || care.run_dhcp());
+        match mac.map(|mac| (mac, sys::net::link::set_mac(index, mac.0))) {
+            Some((mac, Ok(()))) => link.mac = mac,
+            Some((mac, Err(error))) => failed(format!("the MAC address {mac}"), error),
+            None => {}
+        }
+    }
+
+    /// Starts what gives an interface its addresses.
+    fn give_addresses(&self, care: Care, methods: &[Method], requests: &[&Request]) {
+        let statics: Vec<StaticAddress> = methods
+            .iter()
+            .filter_map(|method| match method {
+                Method::Static(fixed) => Some(*fixed),
+                Method::Dhcp | Method::Dhcp6 | Method::RouterAdvertisement | Method::Off => None,
+            })
+            .collect();
+        let has = |wanted: Method| methods.contains(&wanted);
+        // An IPv4 address that is given needs no other one.
+        let dhcp = has(Method::Dhcp) && !statics.iter().any(|fixed| fixed.address.is_ipv4());
+        let asks_ipv6 = has(Method::Dhcp) || has(Method::Dhcp6) || has(Method::RouterAdvertisement);
+        if asks_ipv6 || !statics.is_empty() {
+            let (care, first) = (care.clone(), has(Method::Dhcp6).then_some(dhcp6::Want::Addresses));
+            super::spawn(&format!("ipv6-{}", care.link.name), move || care.run_ipv6(asks_ipv6, first));
+        }
+        if !statics.is_empty() {
+            let time_servers: Vec<IpAddr> =
+                requests.iter().flat_map(|request| request.time_servers.iter().copied()).collect();
+            let care = care.clone();
+            super::spawn("static", move || care.set_statics(&statics, &time_servers, dhcp));
+        } else if !dhcp {
+            care.condition(if asks_ipv6 { Condition::Ipv6Only } else { Condition::Unused });
+        }
+        if dhcp {
+            super::spawn(&format!("dhcp-{}", care.link.name), move || care.run_dhcp());
+        }
+    }
+
+    /// Makes the VLANs that the kernel command line asks for on an interface, and takes care of them.
+    fn make_vlans(&self, host: &Host, link: &Link, index: u32) {
+        for vlan in self.shared.plan().all_vlans_on(link) {
+            let made = match sys::net::link::create_vlan(index, &vlan.name, vlan.id) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                made => made,
+            };
+            match made {
+                Ok(()) => self.take_up(host, Link::made(vlan.name.clone(), link.mac), false),
+                Err(error) => {
+                    let message =
+                        format!("network: VLAN {} on {} cannot be made: {error}", vlan.name, link.name);
+                    tracing::warn!("{message}");
+                    self.notice(message);
+                }
+            }
+        }
+    }
+
+    /// Makes an interface a part of a bond or a bridge, which the first of its members makes.
+    fn join(&self, host: &Host, link: &Link, index: u32, group: &Group) -> io::Result<()> {
+        let is_new = self.shared.is_first_member(&group.name);
+        if is_new {
+            let make = || match &group.kind {
+                GroupKind::Bond { mode, .. } => sys::net::link::create_bond(&group.name, *mode),
+                GroupKind::Bridge => sys::net::link::create_bridge(&group.name),
+            };
+            match make() {
+                // The kernel's driver makes a `bond0` of its own when it is loaded.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    sys::net::link::delete(sys::net::route::interface_index(&group.name)?)?;
+                    make()?;
+                }
+                made => made?,
+            }
+        }
+        let whole = sys::net::route::interface_index(&group.name)?;
+        if is_new {
+            self.set_options(host, group);
+            sys::net::link::set_mac(whole, link.mac.0)?;
+        }
+        sys::net::link::set_down(index)?;
+        sys::net::link::set_master(index, whole)?;
+        sys::net::route::set_up(index)?;
+        self.shared.set(link, Condition::Member(group.name.clone()));
+        if is_new {
+            if let Some(mtu) = group.mtu
+                && let Err(error) = sys::net::route::set_mtu(whole, mtu)
+            {
+                self.notice(format!("network: {}: the packet size {mtu} cannot be set: {error}", group.name));
+            }
+            self.take_up(host, Link::made(group.name.clone(), link.mac), false);
+        }
+        Ok(())
+    }
+
+    /// Writes the options of a bond where the kernel takes them: before it has members.
+    fn set_options(&self, host: &Host, group: &Group) {
+        let GroupKind::Bond { options, .. } = &group.kind else { return };
+        for (key, value) in options {
+            let path = host.path(format!("/sys/class/net/{}/bonding/{key}", group.name));
+            if let Err(error) = std::fs::write(path, value) {
+                let message =
+                    format!("network: bond {}: option {key}={value} cannot be set: {error}", group.name);
+                tracing::warn!("{message}");
+                self.notice(message);
             }
         }
     }
@@ -274,7 +504,7 @@ impl Network {
             }
         }
         let bond_index = sys::net::route::interface_index(&name)?;
-        let own = Link { name: name.clone(), mac: bond.mac.unwrap_or(link.mac) };
+        let own = Link::made(name.clone(), bond.mac.unwrap_or(link.mac));
         if is_new {
             sys::net::link::set_mac(bond_index, own.mac.0)?;
         }
@@ -296,7 +526,8 @@ impl Network {
         {
             tracing::warn!(interface = link.name, mtu, %error, "the packet size can not be set");
         }
-        let care = Care { network: self.clone(), host: host.clone(), index, link: link.clone() };
+        let care =
+            Care { network: self.clone(), host: host.clone(), index, link: link.clone(), mtu: given.mtu };
         let watching = care.clone();
         super::spawn(&format!("ipv6-{}", link.name), move || watching.run_ipv6(true, None));
         let gateway = |is_ipv4: bool| {
@@ -335,7 +566,7 @@ impl Network {
                 sys::net::link::set_mac(own, mac.0)?;
             }
             sys::net::route::set_up(own)?;
-            self.configure(host, Link { name, mac }, own, vlan)?;
+            self.configure(host, Link::made(name, mac), own, vlan)?;
         }
         Ok(())
     }

@@ -9,7 +9,6 @@ use super::Up;
 use super::dhcp::Moving;
 use super::ipv6::Address;
 use super::link::Link;
-use super::mac::Mac;
 use super::plan::Plan;
 
 /// How an interface fares.
@@ -46,12 +45,14 @@ struct State {
     links: BTreeMap<(usize, String), LinkState>,
     first_up: Option<Instant>,
     first_ipv6: Option<Instant>,
-    /// Names of the bonds that were made.
+    /// Names of the bonds and bridges that were made.
     bonds: BTreeSet<String>,
+    /// Routes of the kernel command line that were set, by their place there.
+    routes: BTreeSet<usize>,
 }
 
 struct LinkState {
-    mac: Mac,
+    link: Link,
     condition: Condition,
     ipv6: Ipv6,
 }
@@ -115,6 +116,22 @@ impl Shared {
         is_new
     }
 
+    /// The links that are being looked after.
+    pub(super) fn links(&self) -> Vec<Link> {
+        self.state().links.values().map(|state| state.link.clone()).collect()
+    }
+
+    /// Notes that a route of the kernel command line was set.
+    pub(super) fn note_route(&self, place: usize) {
+        self.state().routes.insert(place);
+    }
+
+    /// The places of the routes of the kernel command line that were not set yet.
+    pub(super) fn routes_left(&self) -> Vec<usize> {
+        let state = self.state();
+        (0..self.0.plan.routes.len()).filter(|place| !state.routes.contains(place)).collect()
+    }
+
     /// Whether a bond is still to be made; from now on it counts as made.
     pub(super) fn is_first_member(&self, bond: &str) -> bool {
         self.state().bonds.insert(bond.to_owned())
@@ -132,9 +149,9 @@ impl Shared {
 
     pub(super) fn ups(&self) -> Vec<Up> {
         let state = self.state();
-        let boot = self.0.plan.boot_interface;
+        let plan = &self.0.plan;
         let mut ups: Vec<Up> =
-            state.links.iter().flat_map(|((_, name), link)| link.ups(name, boot == Some(link.mac))).collect();
+            state.links.values().flat_map(|state| state.ups(plan.is_boot_interface(&state.link))).collect();
         ups.sort_by_key(|up| !up.is_boot_interface); // stable
         ups
     }
@@ -154,22 +171,20 @@ impl Shared {
         let since =
             [state.first_up, state.first_ipv6].into_iter().flatten().map(|first| first.elapsed()).max();
         let elapsed = since.unwrap_or_default();
-        match self.0.plan.boot_interface {
-            Some(boot) => match state.links.values().find(|link| link.mac == boot) {
-                Some(link) if is_up(link) => true,
-                _ => elapsed >= graces.boot,
-            },
-            None => elapsed >= graces.others || state.links.values().all(LinkState::is_settled),
+        let plan = &self.0.plan;
+        if plan.knows_boot_interface() {
+            let boot = state.links.values().find(|state| plan.is_boot_interface(&state.link));
+            return boot.is_some_and(is_up) || elapsed >= graces.boot;
         }
+        elapsed >= graces.others || state.links.values().all(LinkState::is_settled)
     }
 
     pub(super) fn describe(&self) -> Vec<String> {
-        let boot = self.0.plan.boot_interface;
-        let line = |((_, name), link): (&(usize, String), &LinkState)| {
-            let booted = if boot == Some(link.mac) { " (booted from)" } else { "" };
-            format!("{name} {} {}{booted}", link.mac, link.describe())
+        let line = |state: &LinkState| {
+            let booted = if self.0.plan.is_boot_interface(&state.link) { " (booted from)" } else { "" };
+            format!("{} {} {}{booted}", state.link.name, state.link.mac, state.describe())
         };
-        self.state().links.iter().map(line).collect()
+        self.state().links.values().map(line).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -190,15 +205,15 @@ pub(super) struct Graces {
 
 impl State {
     fn link(&mut self, link: &Link) -> &mut LinkState {
-        let fresh = LinkState { mac: link.mac, condition: Condition::Starting, ipv6: Ipv6::default() };
+        let fresh = LinkState { link: link.clone(), condition: Condition::Starting, ipv6: Ipv6::default() };
         let known = self.links.entry(key(&link.name)).or_insert(fresh);
-        known.mac = link.mac;
+        known.link = link.clone();
         known
     }
 }
 
 impl LinkState {
-    fn ups(&self, name: &str, is_boot_interface: bool) -> Vec<Up> {
+    fn ups(&self, is_boot_interface: bool) -> Vec<Up> {
         let mut ups = Vec::new();
         if let Condition::Up(up) = &self.condition {
             ups.push(up.as_ref().clone());
@@ -210,8 +225,8 @@ impl LinkState {
                 names.clone().flat_map(pick).copied().map(IpAddr::V6).collect::<Vec<_>>()
             };
             ups.push(Up {
-                name: name.to_owned(),
-                mac: self.mac,
+                name: self.link.name.clone(),
+                mac: self.link.mac,
                 address: address.address.into(),
                 prefix: address.prefix,
                 gateway: None, // the kernel's own business
@@ -299,11 +314,12 @@ fn key(name: &str) -> (usize, String) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mac::Mac;
     use super::*;
     use crate::cmdline::Cmdline;
 
     fn link(number: u8) -> Link {
-        Link { name: format!("eth{number}"), mac: Mac([0, 0, 0, 0, 0, number]) }
+        Link::new(format!("eth{number}"), Mac([0, 0, 0, 0, 0, number]))
     }
 
     fn up(number: u8, is_boot_interface: bool) -> Condition {

@@ -240,12 +240,8 @@ async fn connect(url: &Url, is_proxy: bool) -> Result<Box<dyn Stream>, HttpError
     }
 }
 
-/// Asks the system's resolver, on a thread of the runtime.
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, HttpError> {
-    match tokio::net::lookup_host((host, port)).await {
-        Ok(found) => Ok(found.collect()),
-        Err(source) => Err(HttpError::Resolve { host: host.to_owned(), source }),
-    }
+    dns::Resolver::system().lookup(host, port).await.map_err(HttpError::Resolve)
 }
 
 /// Addresses of both families by turns, in the resolver's order otherwise.

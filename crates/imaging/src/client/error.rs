@@ -6,14 +6,8 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The name of the server, or of the proxy, has no address.
-    #[error("looking up {host}")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Resolve(dns::Error),
     /// No address of the server took the connection.
     #[error("connecting to {server}")]
     Connect {
@@ -71,7 +65,7 @@ impl HttpError {
     pub(crate) fn is_final(&self) -> bool {
         match self {
             HttpError::Redirect { .. } => true,
-            HttpError::Resolve { .. }
+            HttpError::Resolve(_)
             | HttpError::Connect { .. }
             | HttpError::Tls { .. }
             | HttpError::Tunnel { .. }

@@ -53,12 +53,25 @@ pub fn create_bond(name: &str, mode: BondMode) -> io::Result<()> {
     create(name, "bond", &data, None)
 }
 
+/// Makes the interface `name` of several others, which [`set_master`] names: a switch. `AlreadyExists` when it is there.
+pub fn create_bridge(name: &str) -> io::Result<()> {
+    create(name, "bridge", &[], None)
+}
+
+/// Gives an interface, which must be down, another name.
+pub fn set_name(interface: u32, name: &str) -> io::Result<()> {
+    check_name(name)?;
+    let mut body = header(interface, 0, 0)?;
+    attribute(&mut body, IFLA_IFNAME, &[name.as_bytes(), &[0]].concat());
+    request(RTM_NEWLINK, 0, &body)
+}
+
 /// Takes away an interface that was made.
 pub fn delete(interface: u32) -> io::Result<()> {
     request(RTM_DELLINK, 0, &header(interface, 0, 0)?)
 }
 
-/// Makes an interface, which must be down, a member of a bond.
+/// Makes an interface a member of a bond, for which it must be down, or of a bridge.
 pub fn set_master(interface: u32, bond: u32) -> io::Result<()> {
     let mut body = header(interface, 0, 0)?;
     attribute(&mut body, IFLA_MASTER, &bond.to_ne_bytes());
@@ -77,13 +90,18 @@ pub fn set_mac(interface: u32, mac: [u8; 6]) -> io::Result<()> {
     request(RTM_NEWLINK, 0, &body)
 }
 
-fn create(name: &str, kind: &str, data: &[u8], parent: Option<u32>) -> io::Result<()> {
+fn check_name(name: &str) -> io::Result<()> {
     if name.is_empty() || name.len() > LONGEST_NAME || name.contains(['/', ' ', '\0']) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("`{name}` can not name an interface"),
+            format!("`{name}` cannot name an interface"),
         ));
     }
+    Ok(())
+}
+
+fn create(name: &str, kind: &str, data: &[u8], parent: Option<u32>) -> io::Result<()> {
+    check_name(name)?;
     let mut body = header(0, 0, 0)?;
     attribute(&mut body, IFLA_IFNAME, &[name.as_bytes(), &[0]].concat());
     if let Some(parent) = parent {
@@ -119,6 +137,9 @@ mod tests {
             assert!(create_vlan(under, "a name", 1).is_err());
             assert!(create_vlan(under, "name-of-16-bytes", 1).is_err());
             set_mac(under, [2, 0, 0, 0, 0, 7]).unwrap();
+            set_name(under, "other0").unwrap();
+            assert_eq!(interface_index("other0").unwrap(), under);
+            set_name(under, "under0").unwrap();
             set_up(under).unwrap();
             set_down(under).unwrap();
             create("under1", "veth", &[], None).unwrap();

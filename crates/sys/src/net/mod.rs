@@ -4,6 +4,7 @@
 //! The first three are called by the agent's `init` alone. These change the network of the machine they run on, so they are not behind the
 //! [`crate::Kernel`] seam: a test plays with them in a network namespace of its own.
 
+pub mod connect;
 pub(crate) mod frames;
 pub mod icmp6;
 pub mod link;

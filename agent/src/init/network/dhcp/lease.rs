@@ -15,6 +15,9 @@ const DEFAULT_SECONDS: u32 = 3600;
 /// Smallest and largest packet that a server may set: the least that IPv4 demands with room to work, and jumbo frames.
 const MTU: std::ops::RangeInclusive<u16> = 576..=9216;
 
+/// Most search domains that are kept.
+const MOST_DOMAINS: usize = 16;
+
 /// A route that comes with a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::init::network) struct LeasedRoute {
@@ -74,9 +77,12 @@ impl Lease {
         } else {
             routes
         };
+        // The list first; the domain of the network is looked in as well, as resolv.conf(5) has it.
         let mut search = ack.options.get(&option::SEARCH).map(|value| search_list(value)).unwrap_or_default();
-        if search.is_empty() {
-            search.extend(ack.name(option::DOMAIN));
+        for domain in ack.names(option::DOMAIN) {
+            if search.len() < MOST_DOMAINS && !search.contains(&domain) {
+                search.push(domain);
+            }
         }
         let mtu = ack.options.get(&option::MTU).and_then(|value| <[u8; 2]>::try_from(value.as_slice()).ok());
         Some(Self {
@@ -139,7 +145,7 @@ fn classless_routes(mut bytes: &[u8]) -> Vec<LeasedRoute> {
 fn search_list(bytes: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
     let mut at = 0;
-    while let Some((name, after)) = domain_name(bytes, at).filter(|_| names.len() < 6) {
+    while let Some((name, after)) = domain_name(bytes, at).filter(|_| names.len() < MOST_DOMAINS) {
         if is_name(&name) {
             names.push(name);
         }
@@ -242,13 +248,32 @@ mod tests {
     }
 
     #[test]
+    fn domains_come_from_both_options_in_every_combination() {
+        let list = b"\x03eng\x03lab\x00\x05sales\xc0\x04\x03eng\x03lab\x00".as_slice();
+        for (options, expected) in [
+            (vec![], vec![]),
+            (vec![(15, b"example.org".as_slice())], vec!["example.org"]),
+            (vec![(15, b"example.org. lab.example\0")], vec!["example.org", "lab.example"]),
+            (vec![(15, b"a.example, b.example")], vec!["a.example", "b.example"]),
+            (vec![(119, list)], vec!["eng.lab", "sales.lab", "eng.lab"]),
+            (
+                vec![(119, list), (15, b"eng.lab other.lab")],
+                vec!["eng.lab", "sales.lab", "eng.lab", "other.lab"],
+            ),
+            (vec![(119, b"\x09short"), (15, b"lab")], vec!["lab"]),
+        ] {
+            assert_eq!(lease(&options).search, expected, "{options:?}");
+        }
+    }
+
+    #[test]
     fn nonsense_from_a_server_is_left_out() {
         let lease = lease(&[
             (1, &[255, 0, 255, 0]),
             (12, b"a b\n"),
             (26, &[0, 10]),
             (51, &[0, 0, 0, 1]),
-            (15, b"x\ny"),
+            (15, b"x;y -z $(reboot)"),
         ]);
         assert_eq!((lease.prefix, lease.host_name.clone(), lease.mtu), (32, None, None));
         assert!(lease.search.is_empty());

@@ -156,6 +156,14 @@ impl Message {
         let text = text.trim_end_matches(['\0', '.']);
         is_name(text).then(|| text.to_owned())
     }
+
+    /// The names of an option that holds one, or (against the standard, and often done) several with space or commas between.
+    pub(super) fn names(&self, number: u8) -> Vec<String> {
+        let bytes = self.options.get(&number).map(Vec::as_slice).unwrap_or_default();
+        let text = String::from_utf8_lossy(bytes);
+        let words = text.split(|c: char| c.is_whitespace() || matches!(c, ',' | '\0'));
+        words.map(|word| word.trim_end_matches('.')).filter(|word| is_name(word)).map(str::to_owned).collect()
+    }
 }
 
 /// Whether a text is safe to write into `resolv.conf` and to set as a host name: a server's word is not to be trusted.

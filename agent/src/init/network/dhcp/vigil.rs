@@ -116,7 +116,7 @@ mod tests {
         };
         cable("1", "2");
         let host = sys::fake::host(root.path());
-        let link = Link { name: "eth0".into(), mac: Mac([2; 6]) };
+        let link = Link::new("eth0".into(), Mac([2; 6]));
         let moving = Moving::default();
         let mut vigil = Vigil::new(&host, &link, &moving);
         let short = Some(Duration::from_millis(10));
