@@ -48,5 +48,5 @@ pub use {hwm, sys, wire};
 /// Chooses the one TLS implementation of the process. A second call changes nothing.
 pub fn install_crypto_provider() {
     // An error only says that one was chosen before; there is no other in this program.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
