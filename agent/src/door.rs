@@ -129,7 +129,11 @@ async fn look_for_address(host: &Host, config: &Config, events: &Events) -> Stri
         host: host.clone(),
         configured: config.advertise_host.value.clone(),
         interface: config.network_interface.value.clone(),
-        urls: config.api_url.to_vec(),
+        // Where a proxy stands before the conductor, the way to it is all that the routing table knows.
+        urls: match &config.conductor_proxy.value {
+            Some(proxy) => vec![proxy.url().to_owned()],
+            None => config.api_url.to_vec(),
+        },
         attempts: *config.ip_lookup_attempts,
         pause: *config.ip_lookup_sleep,
         request_timeout: **config.http_request_timeout,

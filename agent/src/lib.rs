@@ -16,6 +16,7 @@
 //! - [`mdns`]: finds a conductor on the local network; [`vlan`]: interfaces that are made for it.
 //! - [`init`]: what comes before all that when the agent is the first process of a ramdisk.
 //! - [`rescue`] and [`lockdown`]: what is left to do when a conductor ends the agent's service; [`metrics`]: what it counted.
+//! - [`secrets`]: what must not be in any log, and texts without it.
 //! - [`json`]: text that is written once and shared.
 //! - [`progress`] and [`logging`]: what people read.
 
@@ -36,6 +37,7 @@ pub mod mdns;
 pub mod metrics;
 pub mod progress;
 pub mod rescue;
+pub mod secrets;
 pub mod startup;
 pub mod virtual_media;
 pub mod vlan;
@@ -48,5 +50,5 @@ pub use {hwm, sys, wire};
 /// Chooses the one TLS implementation of the process. A second call changes nothing.
 pub fn install_crypto_provider() {
     // An error only says that one was chosen before; there is no other in this program.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }

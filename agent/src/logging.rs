@@ -16,13 +16,17 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::init::Console;
+use crate::secrets::Secrets;
 
 /// How much of the log is kept, in bytes: a whole deploy, with room, and little beside an image.
 const RING_BYTES: usize = 512 * 1024;
 
-/// The last lines of the log; clones share them.
+/// The last lines of the log, without secrets; clones share them.
 #[derive(Clone, Default)]
-pub struct LogRing(Arc<Mutex<Ring>>);
+pub struct LogRing {
+    ring: Arc<Mutex<Ring>>,
+    secrets: Secrets,
+}
 
 #[derive(Default)]
 struct Ring {
@@ -43,15 +47,21 @@ impl LogRing {
         text
     }
 
+    /// What no line may hold.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
     fn push(&self, line: &[u8]) {
+        let line = self.secrets.hide(line);
         let mut ring = self.lock();
         if let Some(file) = &mut ring.file
-            && file.write_all(line).is_err()
+            && file.write_all(&line).is_err()
         {
             ring.file = None; // a full disk: not worth a line a line
         }
         ring.bytes = ring.bytes.saturating_add(line.len());
-        ring.lines.push_back(line.to_vec());
+        ring.lines.push_back(line);
         while ring.bytes > RING_BYTES {
             let Some(oldest) = ring.lines.pop_front() else { break };
             ring.bytes = ring.bytes.saturating_sub(oldest.len());
@@ -70,7 +80,7 @@ impl LogRing {
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,6 +104,37 @@ impl Write for RingWriter {
 impl Drop for RingWriter {
     fn drop(&mut self) {
         self.ring.push(&self.line);
+    }
+}
+
+/// One log line on its way to people: it is passed on as a whole, without secrets.
+struct Hiding<W: Write> {
+    to: W,
+    secrets: Secrets,
+    line: Vec<u8>,
+}
+
+impl<W: Write> Hiding<W> {
+    fn new(to: W, secrets: &Secrets) -> Self {
+        Self { to, secrets: secrets.clone(), line: Vec::new() }
+    }
+}
+
+impl<W: Write> Write for Hiding<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<W: Write> Drop for Hiding<W> {
+    fn drop(&mut self) {
+        // A closed terminal must not end the agent.
+        let _ = self.to.write_all(&self.secrets.hide(&self.line)).and_then(|()| self.to.flush());
     }
 }
 
@@ -132,12 +173,13 @@ impl Output {
         }
     }
 
-    fn writer(&self) -> BoxMakeWriter {
+    fn writer(&self, secrets: &Secrets) -> BoxMakeWriter {
+        let secrets = secrets.clone();
         match self {
-            Output::Stderr => BoxMakeWriter::new(io::stderr),
+            Output::Stderr => BoxMakeWriter::new(move || Hiding::new(io::stderr(), &secrets)),
             Output::Console(console) => {
                 let console = console.clone();
-                BoxMakeWriter::new(move || console.log_writer())
+                BoxMakeWriter::new(move || Hiding::new(console.log_writer(), &secrets))
             }
         }
     }
@@ -174,7 +216,8 @@ impl Logging {
 pub fn start(output: &Output, filter: Option<&str>, debug: bool) -> Logging {
     let ring = LogRing::default();
     let kept = ring.clone();
-    let console = tracing_subscriber::fmt::layer().with_writer(output.writer()).with_target(false);
+    let console =
+        tracing_subscriber::fmt::layer().with_writer(output.writer(ring.secrets())).with_target(false);
     // Colours on a terminal only, and there the subscriber itself honours NO_COLOR.
     let console = if output.is_terminal() { console } else { console.with_ansi(false) };
     let memory = tracing_subscriber::fmt::layer()
@@ -214,6 +257,19 @@ mod tests {
         assert!(output.targets(None, true).would_enable("imaging", &Level::DEBUG));
         assert!(!targets(None, true).would_enable("hyper", &Level::INFO));
         assert!(targets(Some("hyper=trace"), false).would_enable("hyper", &Level::TRACE));
+    }
+
+    #[test]
+    fn no_line_holds_a_known_secret() {
+        let ring = LogRing::default();
+        ring.secrets().add("0123456789abcdef");
+        ring.push(b"token 0123456789abcdef received\n");
+        assert_eq!(ring.text(), "token *** received\n");
+        let mut shown = Vec::new();
+        Hiding::new(&mut shown, ring.secrets())
+            .write_all(b"calling https://u:p@h/ 0123456789abcdef\n")
+            .unwrap();
+        assert_eq!(shown, b"calling https://***@h/ ***\n");
     }
 
     #[test]

@@ -119,6 +119,7 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<Option<End
     let context = Context::new(host.clone(), events.clone());
     let interfaces = wait_for_network(&registry, &context).await;
 
+    config.tell_secrets(log.secrets()); // an announcement on the local network may have brought more
     let token = Token::new(config.agent_token.value.clone());
     let client =
         Arc::new(Client::new(&host, &config, &keeper).map_err(|error| Error::Client(Box::new(error)))?);
@@ -142,6 +143,9 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<Option<End
         }
     };
     if let Some(reply) = &found {
+        if let Ok(reply) = serde_json::to_value(reply) {
+            log.secrets().add_json("", &reply);
+        }
         apply(reply, &mut config, &token)?;
     }
     deployment.configure(&config);

@@ -32,7 +32,7 @@ use crate::cli::Arguments;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // One TLS provider in the program, chosen before anybody needs it; only a second choice could fail.
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         eprintln!("ferric: a TLS provider was chosen twice");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -101,6 +101,7 @@ pub fn generate_at(
     let key = KeyPair::generate_for(match curve {
         Curve::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
         Curve::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        Curve::P521 => &rcgen::PKCS_ECDSA_P521_SHA512,
     })?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();

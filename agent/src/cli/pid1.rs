@@ -46,9 +46,12 @@ fn agent(
     // Files may come from virtual media, which needs drivers: until then the kernel command line alone says how much to log.
     let early = Config::from_cmdline(cmdline);
     let logging = logging::start(&Output::Console(console.clone()), None, *early.debug);
+    logging.ring.secrets().add_cmdline(cmdline);
     progress::log_events(&events);
     let Machine { network, cmdline } = init::bring_up(host, cmdline, &events)?;
+    logging.ring.secrets().add_cmdline(&cmdline);
     let (config, warnings) = Config::load(host, &cmdline, &Overrides::default())?;
+    config.tell_secrets(logging.ring.secrets());
     logging.configure(*config.debug, config.log_path().as_deref());
     for warning in warnings {
         tracing::warn!("{warning}");

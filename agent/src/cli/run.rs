@@ -64,6 +64,7 @@ pub(super) fn run(host: &Host, options: &Options, managers: Vec<Box<dyn Hardware
         }
     };
     let logging = logging::start(&Output::Stderr, options.log.as_deref(), *config.debug);
+    config.tell_secrets(logging.ring.secrets());
     logging.configure(*config.debug, config.log_path().as_deref());
     for warning in warnings {
         tracing::warn!("{warning}");

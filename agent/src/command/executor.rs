@@ -25,6 +25,11 @@ pub trait Handler: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Learns from the parameters of a command what must not be in any log. Returns at once.
+    fn learn_secrets(&self, params: &Map<String, Value>) {
+        let _ = params;
+    }
+
     /// Runs one command to its end.
     fn run(&self, command: Command) -> Result<Outcome, Failure>;
 }
@@ -120,6 +125,7 @@ impl Executor {
 
     async fn admit_and_run(self, request: CommandRequest) -> Result<Record, Fault> {
         let CommandRequest { name, params } = request;
+        self.0.handler.learn_secrets(&params);
         if tracing::enabled!(tracing::Level::DEBUG) {
             tracing::debug!(command = name, params = sanitize::shown(&params), "command received");
         }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hwm::{Context, Registry};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use super::deployment::Deployment;
@@ -92,6 +92,13 @@ impl Handler for Extensions {
             self.machine.deployment.check_image(image_info)?;
         }
         Ok(())
+    }
+
+    fn learn_secrets(&self, params: &Map<String, Value>) {
+        let secrets = self.machine.log.secrets();
+        for (name, value) in params {
+            secrets.add_json(name, value);
+        }
     }
 
     fn run(&self, command: Command) -> Result<Outcome, Failure> {

@@ -68,7 +68,7 @@ pub async fn find_address(search: &AddressSearch) -> Result<String, NoAddress> {
             tokio::time::sleep(search.pause).await;
         }
     }
-    Err(NoAddress { urls: search.urls.join(", ") })
+    Err(NoAddress { urls: search.urls.iter().map(|url| without_login(url)).collect::<Vec<_>>().join(", ") })
 }
 
 /// The first IPv4 address of an interface, or its first IPv6 one that is good for more than its link.
@@ -95,7 +95,7 @@ async fn reachable_urls(urls: &[String], limit: Duration) -> Vec<String> {
             return urls.to_vec();
         }
     };
-    let answers = join_all(urls.iter().map(|url| http.get(url).send())).await;
+    let answers = join_all(urls.iter().map(|url| http.get(without_login(url)).send())).await;
     let mut reachable = Vec::new();
     for (url, answer) in urls.iter().zip(answers) {
         match answer {
@@ -103,7 +103,7 @@ async fn reachable_urls(urls: &[String], limit: Duration) -> Vec<String> {
             Err(error) => {
                 let error = tls::chain(&error.without_url());
                 tracing::warn!(
-                    url,
+                    url = without_login(url),
                     error,
                     "this API URL does not answer; the search for an address leaves it out"
                 );
@@ -113,10 +113,21 @@ async fn reachable_urls(urls: &[String], limit: Duration) -> Vec<String> {
     reachable
 }
 
+/// The URL without user and password: whoever answers has not shown yet who it is.
+fn without_login(url: &str) -> String {
+    let Ok(mut parsed) = reqwest::Url::parse(url) else { return url.to_owned() };
+    // They only fail for URLs without a host.
+    if parsed.set_username("").is_err() || parsed.set_password(None).is_err() {
+        return url.to_owned();
+    }
+    parsed.into()
+}
+
 /// A client that asks anybody, and tells nothing.
 fn anybody(limit: Duration) -> Result<reqwest::Client, Error> {
     let settings = tls::ClientSettings { insecure: true, ..tls::ClientSettings::default() };
     reqwest::Client::builder()
+        .no_proxy()
         .tls_backend_preconfigured(tls::client_config(&settings).map_err(Error::Tls)?)
         .dns_resolver(dns::Resolver::system())
         .redirect(reqwest::redirect::Policy::none())
@@ -130,7 +141,7 @@ async fn towards(urls: &[String]) -> Option<IpAddr> {
     for url in urls {
         for target in resolve(url).await {
             if let Some(source) = source_address(target) {
-                tracing::debug!(url, %target, %source, "the route to the conductor");
+                tracing::debug!(url = without_login(url), %target, %source, "the route to the conductor");
                 return Some(source);
             }
         }

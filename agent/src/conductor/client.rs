@@ -1,9 +1,11 @@
 //! HTTP towards the conductor: several URLs, one version, the headers Ironic insists on.
 //!
+//! The conductor is called directly, whatever the environment says about proxies; only the option `conductor_proxy` changes that.
 //! Trust is explicit (`transport`). A GET is redirected on its own host and never from https to http; nothing else is. Each reply
 //! tells the time as well: the first one that can be trusted corrects the clock, and where a certificate is refused because of
 //! its time, the server is asked what time it is before it is given up (`crate::clock::date`).
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +14,7 @@ use reqwest::{Method, Response, Url};
 use serde_json::Value;
 use sys::Host;
 use tls::Window;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use wire::{ApiFault, Microversion};
 
 use super::error::Error;
@@ -20,12 +22,16 @@ use super::transport::{build, tls_settings};
 use crate::clock::Timekeeper;
 use crate::clock::date::{self, Trust};
 use crate::config::Config;
+use crate::secrets::hide_by_place;
 
 /// Longest reply that is read: a lookup is some kilobytes.
 pub(super) const REPLY_LIMIT: usize = 16 * 1024 * 1024;
 /// Most of an error's text, and of a body that is not understood, that is shown: in characters.
 const LONGEST_QUOTE: usize = 500;
 const LONGEST_START: usize = 80;
+/// An API URL that answers with a server error so many times in a row, or for so long, is left for the next one.
+const MOST_SERVER_ERRORS: u32 = 3;
+const LONGEST_SERVER_ERRORS: Duration = Duration::from_secs(20);
 /// Most redirects of one call.
 const MOST_REDIRECTS: u32 = 3;
 const REQUEST_ID: &str = "X-OpenStack-Request-ID";
@@ -73,6 +79,12 @@ impl Reply {
     }
 }
 
+/// A URL for a person: without user, password and query.
+fn shown(url: &str) -> String {
+    let url = url.split('?').next().unwrap_or_default();
+    String::from_utf8_lossy(&hide_by_place(url.as_bytes())).into_owned()
+}
+
 /// The beginning of what a server sent, on one line.
 fn start_of(text: &str, longest: usize) -> String {
     let line: Vec<_> = text.split_whitespace().take(longest).collect();
@@ -89,11 +101,22 @@ pub struct Client {
     http: reqwest::Client,
     /// The URL that answered last stands first.
     urls: Mutex<Vec<String>>,
+    /// Which URLs answered with server errors last.
+    troubles: Mutex<BTreeMap<String, Trouble>>,
+    /// The proxy that calls go through, for messages.
+    proxy: Option<String>,
     configured: Option<Microversion>,
     negotiated: Mutex<Option<Microversion>>,
     /// The limit of one call as a whole: connecting, sending, and a slow reply.
     limit: Duration,
     time: Option<TimeSource>,
+}
+
+/// Server errors of one URL in a row.
+#[derive(Clone, Copy)]
+struct Trouble {
+    since: Instant,
+    answers: u32,
 }
 
 /// What it takes to learn the time from the conductor.
@@ -139,20 +162,26 @@ impl Client {
         let asking = build(&tls, config, HeaderMap::new())?;
         let time = TimeSource { keeper: keeper.clone(), window, asking, insecure: *config.insecure };
         let limit = call_limit(**config.http_request_timeout);
-        Ok(Self { limit, time: Some(time), ..Self::with(http, settings) })
+        let proxy = config.conductor_proxy.as_ref().map(|proxy| proxy.shown());
+        Ok(Self { limit, time: Some(time), proxy, ..Self::with(http, settings) })
     }
 
     /// A client made of parts, which does not care for the time.
     pub fn with(http: reqwest::Client, settings: ClientSettings) -> Self {
         let ClientSettings { urls, version, request_id: _ } = settings;
         let limit = call_limit(Duration::from_secs(30));
-        let (urls, negotiated) = (Mutex::new(urls), Mutex::default());
-        Self { http, urls, configured: version, negotiated, limit, time: None }
+        let (urls, negotiated, troubles) = (Mutex::new(urls), Mutex::default(), Mutex::default());
+        Self { http, urls, troubles, proxy: None, configured: version, negotiated, limit, time: None }
     }
 
-    /// The URLs, the one that answered last first.
+    /// The URLs, the one that answered last first. They may hold passwords.
     pub fn urls(&self) -> Vec<String> {
         self.lock_urls().clone()
+    }
+
+    /// The same for a person.
+    pub fn shown_urls(&self) -> String {
+        self.urls().iter().map(|url| shown(url)).collect::<Vec<_>>().join(", ")
     }
 
     fn lock_urls(&self) -> MutexGuard<'_, Vec<String>> {
@@ -208,7 +237,8 @@ impl Client {
         }
     }
 
-    /// One call: each URL is tried until one answers, whatever it answers; that one goes first from now on.
+    /// One call: each URL is tried until one answers; that one goes first from now on. A server error is an answer as well, until
+    /// it is repeated: then the next URL is tried, and the error is returned only where none does better.
     pub async fn call(
         &self,
         method: Method,
@@ -218,6 +248,7 @@ impl Client {
     ) -> Result<Reply, Error> {
         let urls = self.urls();
         let mut failures = Vec::new();
+        let mut server_error = None;
         for base in &urls {
             let call = || self.call_base(method.clone(), base, path, version, body);
             let mut answer = call().await;
@@ -227,6 +258,14 @@ impl Client {
                 answer = call().await;
             }
             match answer {
+                Ok(reply) if self.has_trouble(base, &reply) => {
+                    tracing::debug!(
+                        url = reply.url,
+                        status = reply.status,
+                        "an API URL is in trouble; trying the next one"
+                    );
+                    server_error.get_or_insert(reply);
+                }
                 Ok(reply) => {
                     self.prefer(base);
                     return Ok(reply);
@@ -237,6 +276,9 @@ impl Client {
                 }
             }
         }
+        if let Some(reply) = server_error {
+            return Ok(reply);
+        }
         match (failures.pop(), failures.is_empty()) {
             (None, _) => Err(Error::NoUrl),
             (Some(only), true) => Err(only),
@@ -245,6 +287,19 @@ impl Client {
                 Err(Error::AllUrls { reasons })
             }
         }
+    }
+
+    /// Whether this URL has answered with server errors for so long that another one is worth a try.
+    fn has_trouble(&self, base: &str, reply: &Reply) -> bool {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        if reply.status < 500 {
+            troubles.remove(base);
+            return false;
+        }
+        let new = Trouble { since: Instant::now(), answers: 0 };
+        let trouble = troubles.entry(base.to_owned()).or_insert(new);
+        trouble.answers = trouble.answers.saturating_add(1);
+        trouble.answers >= MOST_SERVER_ERRORS || trouble.since.elapsed() >= LONGEST_SERVER_ERRORS
     }
 
     /// One call to one URL, and where that redirects to.
@@ -258,20 +313,30 @@ impl Client {
     ) -> Result<Reply, Error> {
         let mut url = format!("{base}{path}");
         for _ in 0..=MOST_REDIRECTS {
-            let shown = url.split('?').next().unwrap_or_default().to_owned();
+            let shown = shown(&url);
             let whole = self.exchange(method.clone(), &url, &shown, version, body);
-            let timed_out = |_| Error::TimedOut { url: shown.clone(), limit: self.limit };
+            let timed_out = |_| Error::TimedOut { url: self.called(&shown), limit: self.limit };
             match timeout(self.limit, whole).await.map_err(timed_out)?? {
                 Exchanged::Reply(reply) => return Ok(reply),
                 Exchanged::Redirect(target) => {
                     let next = redirect(&method, &url, &target);
-                    let Some(next) = next else { return Err(Error::Redirected { url: shown, target }) };
+                    let Some(next) = next else {
+                        return Err(Error::Redirected { url: shown, target: self::shown(&target) });
+                    };
                     self.adopt(base, path, next.as_str());
                     url = next.into();
                 }
             }
         }
-        Err(Error::Redirected { url: format!("{base}{path}"), target: "ever more places".into() })
+        Err(Error::Redirected { url: shown(&format!("{base}{path}")), target: "ever more places".into() })
+    }
+
+    /// A URL for an error of the connection: with the proxy, where one is used.
+    fn called(&self, shown: &str) -> String {
+        match &self.proxy {
+            Some(proxy) => format!("{shown} through the proxy {proxy} (option conductor_proxy)"),
+            None => shown.to_owned(),
+        }
     }
 
     async fn exchange(
@@ -283,7 +348,7 @@ impl Client {
         body: Option<&[u8]>,
     ) -> Result<Exchanged, Error> {
         let failed = |source: reqwest::Error| Error::Connection {
-            url: shown.to_owned(),
+            url: self.called(shown),
             source: source.without_url(),
         };
         // Ironic answers 400 to a POST without this content type, and 404 to ramdisk calls without a version.
@@ -356,7 +421,11 @@ impl Client {
             return;
         };
         if base.starts_with("http://") {
-            tracing::warn!(from = base, to = better, "the conductor wants to be called by https");
+            tracing::warn!(
+                from = shown(base),
+                to = shown(better),
+                "the conductor wants to be called by https"
+            );
             let mut urls = self.lock_urls();
             urls.iter_mut().filter(|url| *url == base).for_each(|url| better.clone_into(url));
         }
@@ -417,6 +486,12 @@ mod tests {
         assert_eq!(of("soon"), None);
         let later = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
         assert!((98..=100).contains(&of(&later).unwrap().as_secs()));
+    }
+
+    #[test]
+    fn a_url_is_shown_without_user_password_and_query() {
+        assert_eq!(shown("https://u:p@h:6385/v1/lookup?a=b"), "https://***@h:6385/v1/lookup");
+        assert_eq!(shown("http://[2001:db8::1]:6385"), "http://[2001:db8::1]:6385");
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct LookupLimits {
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 /// How often the same failure is told.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
+/// Longest id of a node, in bytes; a UUID has 36.
+const LONGEST_ID: usize = 255;
 /// Longest pause between two lookups.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A conductor that has the node locked needs more time: the first, the second, every later conflict.
@@ -43,10 +45,10 @@ pub async fn lookup(
     events: &Events,
 ) -> Result<LookupReply, Error> {
     let deadline = Instant::now() + limits.timeout;
-    events.emit(EventKind::PhaseStarted { phase: Phase::Lookup, subject: client.urls().join(", ") });
+    events.emit(EventKind::PhaseStarted { phase: Phase::Lookup, subject: client.shown_urls() });
     let mut pauses = Pauses::new(limits.interval);
     let mut told = None;
-    let mut last = Error::TimedOut { url: client.urls().join(", "), limit: limits.timeout };
+    let mut last = Error::TimedOut { url: client.shown_urls(), limit: limits.timeout };
     loop {
         match timeout_at(deadline, ask(client, addresses, node_uuid)).await {
             Ok(Ok(reply)) => return Ok(reply),
@@ -113,7 +115,7 @@ impl Pauses {
 async fn ask(client: &Client, addresses: &[String], node_uuid: Option<&str>) -> Result<LookupReply, Error> {
     let version = client.version().await?.min(Microversion::AGENT_TOKEN);
     let mut path = format!("/v1/lookup?addresses={}", addresses.join(","));
-    if let Some(uuid) = node_uuid {
+    if let Some(uuid) = node_uuid.filter(|uuid| is_segment(uuid)) {
         path.push_str("&node_uuid=");
         path.push_str(uuid);
     }
@@ -125,12 +127,22 @@ async fn ask(client: &Client, addresses: &[String], node_uuid: Option<&str>) -> 
         return Err(reply.into_error());
     }
     const EXPECTED: &str = "a lookup reply with a node and its configuration";
-    let value = with_config(reply.json(EXPECTED)?);
+    let value = super::answer::tidied(with_config(reply.json(EXPECTED)?));
     let found: LookupReply = serde_json::from_value(value).map_err(|source| reply.not(EXPECTED, source))?;
     if found.node.uuid.is_empty() {
         return Err(reply.not(EXPECTED, serde::de::Error::custom("the node has no uuid")));
     }
+    if !is_segment(&found.node.uuid) {
+        let what = "the node's uuid can not stand in the path of a URL: it must be made of letters, digits, `-`, `_` and `.`";
+        return Err(reply.not(EXPECTED, serde::de::Error::custom(what)));
+    }
     Ok(found)
+}
+
+/// Whether an id can be put into the path of a URL as it is, and stays one segment there.
+fn is_segment(id: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !id.is_empty() && id.len() <= LONGEST_ID && id != "." && id != ".." && id.bytes().all(is_plain)
 }
 
 /// Old conductors have no `config` but a bare `heartbeat_timeout`.
@@ -173,6 +185,18 @@ mod tests {
         assert!((10.0..=11.0).contains(&more(Some(409))));
         assert!((30.0..=31.0).contains(&more(Some(409))));
         assert!((30.0..=31.0).contains(&more(Some(409))));
+    }
+
+    #[test]
+    fn an_id_that_leads_to_another_path_is_none() {
+        for good in ["11111111-2222-3333-4444-555555555555", "u", "node_1.a"] {
+            assert!(is_segment(good), "{good}");
+        }
+        for bad in
+            ["", ".", "..", "../../../etc/passwd?x=", "a/b", "a?b", "a#b", "a%2fb", "a b", "a\r\nb", "\u{fc}"]
+        {
+            assert!(!is_segment(bad), "{bad}");
+        }
     }
 
     #[test]

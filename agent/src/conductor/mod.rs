@@ -2,6 +2,7 @@
 //! inspection. Source: agent protocol page, 3 and 4. Called by `startup`.
 
 mod address;
+mod answer;
 mod client;
 mod error;
 mod heartbeat;

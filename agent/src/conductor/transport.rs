@@ -35,7 +35,12 @@ pub(super) fn build(
     headers: HeaderMap,
 ) -> Result<reqwest::Client, Error> {
     let limit = **config.http_request_timeout;
-    reqwest::Client::builder()
+    // A variable such as http_proxy is for image servers. On a provisioning network no proxy leads to the conductor.
+    let mut builder = reqwest::Client::builder().no_proxy();
+    if let Some(proxy) = &config.conductor_proxy.value {
+        builder = builder.proxy(reqwest::Proxy::all(proxy.url()).map_err(Error::Build)?);
+    }
+    builder
         .tls_backend_preconfigured(tls::client_config(settings).map_err(Error::Tls)?)
         .user_agent(concat!("ferric-agent/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)

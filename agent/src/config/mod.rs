@@ -19,12 +19,14 @@ use std::path::PathBuf;
 use sys::Host;
 
 use crate::cmdline::{Cmdline, Source};
+use crate::secrets::Secrets;
 
 pub use options::{Config, OPTIONS, OptionSpec, Row};
 /// The oldest TLS version to speak, as client and as server.
 pub use tls::Version as TlsVersion;
 pub use value::{
-    ContainerRunner, Curve, FractionalSeconds, MetricsBackend, Priority, Protocol, TimeLimit, Urls,
+    CallbackUrls, ContainerRunner, Curve, FractionalSeconds, MetricsBackend, Priority, Protocol, ProxyUrl,
+    TimeLimit, Urls,
 };
 
 /// A value and where it came from.
@@ -144,6 +146,9 @@ const MUST_BE_RIGHT: [&str; 3] = ["api_url", "disks", "image_keys"];
 const STRICT: [(&str, &str); 2] = [("require_signature", "true"), ("verify_writes", "true")];
 /// Kernel parameters of the agent that are no options, and who reads them.
 const OTHER_PARAMETERS: [&str; 1] = ["ferric-on-fatal"]; // init
+/// Kernel parameters that become variables by which programs find a proxy.
+const PROXIES: [&str; 6] =
+    ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
 /// Names that options had earlier: section, name; section and name today.
 const LEGACY: [(&str, &str, &str, &str); 2] =
     [("ssl", "cert_file", "DEFAULT", "tls_cert_file"), ("ssl", "key_file", "DEFAULT", "tls_key_file")];
@@ -180,6 +185,14 @@ impl Config {
         }
         if config.certfile.is_some() != config.keyfile.is_some() {
             warnings.push("only one of certfile and keyfile is set: no client certificate is used".into());
+        }
+        for name in PROXIES {
+            if config.conductor_proxy.is_none() && cmdline.get(name).is_some_and(|proxy| !proxy.is_empty()) {
+                warnings.push(format!(
+                    "kernel parameter {name} is not used for calls to the conductor, which is called directly; \
+                     ferric-conductor-proxy=URL is what changes that"
+                ));
+            }
         }
         warnings.extend(config.idle_settings());
         Ok((config, warnings))
@@ -242,6 +255,21 @@ impl Config {
             (None, file) => file,
             (Some(folder), file) => Some(folder.join(file.unwrap_or_else(|| "ferric-agent.log".into()))),
         }
+    }
+
+    /// Reports every secret of the configuration: values of secret options, and what stands in URLs and options of programs.
+    pub fn tell_secrets(&self, secrets: &Secrets) {
+        let own = [&self.agent_token.value, &self.image_server_password.value];
+        for secret in own.into_iter().flatten() {
+            secrets.add(secret.expose());
+        }
+        secrets.add_words(self.api_url.iter().map(String::as_str));
+        for options in [&self.container_pull_options.value, &self.container_run_options.value] {
+            secrets.add_words(options.iter().map(String::as_str));
+            secrets.add_url(&options.join(" ")); // an option and its value may be two items
+        }
+        secrets.add_words(self.inspection_callback_url.as_deref());
+        secrets.add_words(self.conductor_proxy.as_ref().map(ProxyUrl::url));
     }
 
     /// A line for each option that somebody set for nothing.

@@ -4,6 +4,7 @@
 //! kernel parameter; and, for an option that is read but changes nothing, why.
 //! Source: ironic-python-agent `config.py` (agent protocol page, 5.4).
 
+use crate::secrets::hide_by_place;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use tls::CipherSuites;
 use wire::{Microversion, Secret};
 
-use super::value::{Disks, ImageKeys, OptionValue, Priority, Urls};
+use super::value::{CallbackUrls, Disks, ImageKeys, OptionValue, Priority, ProxyUrl, Urls};
 use super::{
     ContainerRunner, Curve, Error, FractionalSeconds, MetricsBackend, Origin, Protocol, Sourced, TimeLimit,
     TlsVersion,
@@ -131,7 +132,7 @@ macro_rules! options {
 
             /// Every option with its value and origin, in the table's order.
             pub fn rows(&self) -> Vec<Row> {
-                let shown = [ $( (self.$field.value.show(), self.$field.origin.clone()), )* ];
+                let shown = [ $( (without_secrets(&self.$field.value.show()), self.$field.origin.clone()), )* ];
                 let row = |(option, (value, origin))| Row { option, value, origin };
                 OPTIONS.iter().zip(shown).map(row).collect()
             }
@@ -139,12 +140,17 @@ macro_rules! options {
     };
 }
 
+/// A value for a person: URLs without user, password and query.
+fn without_secrets(text: &str) -> String {
+    String::from_utf8_lossy(&hide_by_place(text.as_bytes())).into_owned()
+}
+
 fn parse<T: OptionValue>(name: &'static str, value: &Value, origin: &Origin) -> Result<T, Error> {
     T::from_json(value).ok_or_else(|| Error::Value {
         name,
         origin: origin.clone(),
-        value: value.as_str().map_or_else(|| value.to_string(), str::to_owned),
-        expected: T::EXPECTED,
+        value: without_secrets(&value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
+        expected: value.as_str().map_or(T::EXPECTED, T::expected),
     })
 }
 
@@ -167,6 +173,8 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
 options! {
     /// The conductor's API; several are tried in turn, and `mdns` looks for one on the local network.
     api_url: Urls = Urls::default(), "DEFAULT", Some("ipa-api-url");
+    /// Proxy for every call to the conductor, and for none else; without it the conductor is called directly, whatever `http_proxy` says.
+    conductor_proxy: Option<ProxyUrl> = None, "DEFAULT", Some("ferric-conductor-proxy");
     /// Sent as `X-OpenStack-Request-ID` with every call to the conductor.
     global_request_id: Option<String> = None, "DEFAULT", Some("ipa-global-request-id");
     /// Address to listen on; all addresses when unset.
@@ -206,7 +214,7 @@ options! {
     /// Shortest pause between two lookups.
     lookup_interval: Duration = seconds(1), "DEFAULT", Some("ipa-lookup-interval");
     /// Where to send what inspection finds, several separated by commas; `mdns` looks for it on the local network.
-    inspection_callback_url: Option<String> = None, "DEFAULT", Some("ipa-inspection-callback-url");
+    inspection_callback_url: Option<CallbackUrls> = None, "DEFAULT", Some("ipa-inspection-callback-url");
     /// Collectors of inspection data; `default,logs` when unset.
     inspection_collectors: Option<Vec<String>> = None, "DEFAULT", Some("ipa-inspection-collectors");
     /// How long inspection waits for the interface booted from to get an address; 0 is not at all.

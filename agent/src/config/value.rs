@@ -10,10 +10,17 @@ use serde_json::Value;
 use tls::Version as TlsVersion;
 use wire::{Microversion, Secret};
 
+use crate::secrets::hide_by_place;
+
 /// A type that an option can have.
 pub(super) trait OptionValue: Sized {
     /// What the text should be, for error messages.
     const EXPECTED: &'static str;
+    /// The same for one who gave this text.
+    fn expected(text: &str) -> &'static str {
+        let _ = text;
+        Self::EXPECTED
+    }
     /// Reads trimmed text.
     fn parse(text: &str) -> Option<Self>;
     /// Reads JSON: a text, or a number or truth value that the text would say.
@@ -65,14 +72,90 @@ impl OptionValue for Urls {
         let parts =
             text.split(',').map(|part| part.trim().trim_end_matches('/')).filter(|part| !part.is_empty());
         let urls: Vec<_> = parts.map(str::to_owned).collect();
-        let valid = |url: &String| {
-            let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-            host.is_some_and(|host| !host.is_empty())
-        };
-        urls.iter().all(valid).then_some(Self(urls))
+        urls.iter().all(|url| is_http_url(url)).then_some(Self(urls))
+    }
+    fn expected(text: &str) -> &'static str {
+        if text.split(',').any(has_bare_address) { BRACKETS } else { Self::EXPECTED }
     }
     fn show(&self) -> String {
         self.0.join(",")
+    }
+}
+
+/// What is wrong with a URL such as `http://2001:db8::1:6385`: where does the address end?
+const BRACKETS: &str = "a URL; put the address in brackets, as in http://[2001:db8::1]:6385";
+
+fn is_http_url(url: &str) -> bool {
+    let is_http = url.starts_with("http://") || url.starts_with("https://");
+    is_http && reqwest::Url::parse(url).is_ok_and(|url| url.host_str().is_some_and(|host| !host.is_empty()))
+}
+
+/// Whether an IPv6 address stands in the place of a URL's host without brackets.
+fn has_bare_address(url: &str) -> bool {
+    let url = url.trim();
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    !host.starts_with('[') && host.matches(':').count() > 1
+}
+
+/// URLs separated by commas to which inspection data are sent, or the word `mdns`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallbackUrls(pub String);
+
+impl std::ops::Deref for CallbackUrls {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl OptionValue for CallbackUrls {
+    const EXPECTED: &'static str = Urls::EXPECTED;
+    fn parse(text: &str) -> Option<Self> {
+        Urls::parse(text).map(|_| Self(text.into()))
+    }
+    fn expected(text: &str) -> &'static str {
+        Urls::expected(text)
+    }
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// The URL of an HTTP proxy.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyUrl(String);
+
+impl ProxyUrl {
+    /// The URL, which may hold a password.
+    pub fn url(&self) -> &str {
+        &self.0
+    }
+
+    /// The same for a person, without user and password.
+    pub fn shown(&self) -> String {
+        String::from_utf8_lossy(&hide_by_place(self.0.as_bytes())).into_owned()
+    }
+}
+
+impl std::fmt::Debug for ProxyUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
+impl OptionValue for ProxyUrl {
+    const EXPECTED: &'static str = "the http:// or https:// URL of a proxy";
+    fn parse(text: &str) -> Option<Self> {
+        is_http_url(text).then(|| Self(text.into()))
+    }
+    fn expected(text: &str) -> &'static str {
+        if has_bare_address(text) { BRACKETS } else { Self::EXPECTED }
+    }
+    fn show(&self) -> String {
+        self.shown()
     }
 }
 
@@ -119,6 +202,8 @@ pub enum Curve {
     P256,
     /// NIST P-384.
     P384,
+    /// NIST P-521.
+    P521,
 }
 
 /// Where metrics go.
@@ -249,8 +334,8 @@ macro_rules! choices {
 
 choices!(TlsVersion, "`1.2` or `1.3`", "1.2" => TlsVersion::V1_2, "1.3" => TlsVersion::V1_3);
 choices!(
-    Curve, "`p256` or `p384` (`p521`, which ironic-python-agent knows as well, is not in this agent's TLS library)",
-    "p256" => Curve::P256, "p384" => Curve::P384
+    Curve, "`p256`, `p384` or `p521`",
+    "p256" => Curve::P256, "p384" => Curve::P384, "p521" => Curve::P521
 );
 choices!(
     MetricsBackend, "`noop`, `statsd` or `collector`",
@@ -374,6 +459,9 @@ impl OptionValue for Vec<String> {
 /// An empty text unsets an optional value.
 impl<T: OptionValue> OptionValue for Option<T> {
     const EXPECTED: &'static str = T::EXPECTED;
+    fn expected(text: &str) -> &'static str {
+        T::expected(text)
+    }
     fn parse(text: &str) -> Option<Self> {
         if text.is_empty() { Some(None) } else { T::parse(text).map(Some) }
     }
@@ -393,6 +481,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_ipv6_address_without_brackets_is_refused_with_what_to_do() {
+        for bare in [
+            "http://2001:db8::139:6385",
+            "https://2001:db8::139",
+            "http://::1:6385/",
+            "http://u:p@fe80::1:6385/v1",
+            "http://h:6385,http://2001:db8::1",
+            "http://::ffff:192.0.2.1",
+            "http://fd00::1%25eth0:6385",
+            "2001:db8::139:6385",
+        ] {
+            assert_eq!(Urls::parse(bare), None, "{bare}");
+            assert!(Urls::expected(bare).contains("put the address in brackets"), "{bare}");
+            assert!(<Option<CallbackUrls>>::expected(bare).contains("put the address in brackets"), "{bare}");
+        }
+        for other in ["http://", "ftp://h", "http://h:port", "http://[2001:db8::1"] {
+            assert_eq!(Urls::parse(other), None, "{other}");
+            assert!(!Urls::expected(other).contains("brackets"), "{other}");
+        }
+    }
+
+    #[test]
     fn values_read_as_oslo_config_reads_them() {
         for yes in ["1", "True", "yes", "ON"] {
             assert_eq!(bool::parse(yes), Some(true), "{yes}");
@@ -402,6 +512,8 @@ mod tests {
         assert!(Urls::parse("mdns").unwrap().is_mdns());
         assert_eq!(Urls::parse("http://a,mdns"), None);
         assert_eq!(Urls::parse("http://"), None);
+        assert_eq!(Urls::parse("http://h:99999"), None);
+        assert_eq!(Urls::parse("http://[2001:db8::139]:6385").unwrap().0, ["http://[2001:db8::139]:6385"]);
         assert_eq!(Vec::<String>::parse("raw, qcow2,,").unwrap(), ["raw", "qcow2"]);
         assert_eq!(<Option<u16>>::parse(""), Some(None));
         assert_eq!(NonZeroU32::parse("0"), None);

@@ -21,6 +21,7 @@ use sys::Host;
 
 use crate::cmdline::Cmdline;
 use crate::config::{Config, Overrides};
+use crate::secrets::is_secret_name;
 use crate::virtual_media::{self, Media};
 use crate::vlan;
 pub use console::{Console, Identity};
@@ -85,6 +86,10 @@ pub fn prepare(host: &Host) -> Result<Cmdline, Error> {
     if !is_first_of_ramdisk() {
         return Err(Error::NotInit);
     }
+    // The kernel made variables of the parameters that it does not know; they are read from /proc/cmdline.
+    sys::pid1::hide_environment(|name, value| {
+        is_secret_name(name) || (value.contains("://") && value.contains('@') && !is_proxy(name))
+    });
     mounts::mount_basics(host)?;
     let path = host.path("/proc/cmdline");
     let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?;
@@ -98,6 +103,11 @@ pub fn prepare(host: &Host) -> Result<Cmdline, Error> {
     reaper::start(host);
     modules::helper::install(host);
     Ok(cmdline)
+}
+
+/// Whether a variable names a proxy: container engines need it as it is.
+fn is_proxy(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with("_proxy")
 }
 
 /// The machine once it is up.

@@ -72,7 +72,7 @@ impl ServerCertVerifier for Pinned {
 
 /// A TLS 1.3 client that trusts the one certificate; without one it trusts nobody.
 pub fn config(pem: Option<&str>) -> Result<ClientConfig, CertificateError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?;
     Ok(match pem {

@@ -134,7 +134,7 @@ async fn find(controller: &Controller, question: &Question) -> Result<Record, Ap
 /// 43 characters: URL-safe base64 of 32 random bytes.
 fn new_token() -> Result<Secret, ApiError> {
     let mut bytes = [0_u8; 32];
-    rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).map_err(|_| ApiError {
+    rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut bytes).map_err(|_| ApiError {
         status: StatusCode::INTERNAL_SERVER_ERROR,
         text: "no random numbers to be had".into(),
     })?;

@@ -143,7 +143,7 @@ impl Bench {
         callback_timeout: Option<Duration>,
     ) -> Self {
         // Only the first of many tests can install it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state: PathBuf = directory.path().to_owned();

@@ -9,9 +9,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ring::signature::{ED25519, UnparsedPublicKey};
 
 /// First bytes of a public key, and of a legacy signature.
 const PLAIN: [u8; 2] = *b"Ed";

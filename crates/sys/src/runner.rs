@@ -1,4 +1,5 @@
-//! Running programs: absolute path, never a shell, always a time limit, `LC_ALL=C`.
+//! Running programs: absolute path, never a shell, always a time limit, `LC_ALL=C`, and of this process's environment only what
+//! every program needs. The kernel makes each parameter that it does not know a variable of process 1, secrets among them.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -16,6 +17,33 @@ const STDERR_TAIL: usize = 2048;
 /// How much output is kept; what comes after is read and dropped, so that the program can go on.
 const OUTPUT_LIMIT: u64 = 16 * 1024 * 1024;
 
+/// Variables that programs inherit, where they are set.
+const INHERITED: [&str; 20] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TERM",
+    "TZ",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    // Container engines fetch images.
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "LD_LIBRARY_PATH",
+];
+/// Where programs look for others, unless this process says so: process 1 has no `PATH`.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// A program to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine {
@@ -27,7 +55,8 @@ pub struct CommandLine {
     pub limit: Duration,
     /// The directory that is `/` for it, of a system that is not ours: see [`CommandLine::inside`]. `None` for our own.
     pub root: Option<PathBuf>,
-    /// Variables that it gets besides `LC_ALL=C`. With a root of its own it gets nothing of this process's environment.
+    /// Variables that it gets besides `LC_ALL=C`, `PATH` and the few that every program needs (`HOME`, `TERM`, proxies). With a
+    /// root of its own it gets nothing of this process's environment.
     pub environment: Vec<(String, String)>,
 }
 
@@ -43,7 +72,7 @@ impl CommandLine {
     /// nothing of ours: no process, network, kernel parameter or environment; and may do nothing but with files.
     pub fn inside(mut self, root: impl Into<PathBuf>) -> Self {
         self.root = Some(root.into());
-        self.variable("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        self.variable("PATH", PATH)
     }
 
     /// The same with a variable in its environment.
@@ -143,9 +172,13 @@ impl Runner for SystemRunner {
         // The one place that starts processes: the ban on Command::new points here.
         #[allow(clippy::disallowed_methods)]
         let mut program = std::process::Command::new(program);
-        if let Some(root) = &command.root {
-            program.env_clear();
-            cell::enter(&mut program, root).map_err(start_error)?;
+        program.env_clear();
+        match &command.root {
+            Some(root) => cell::enter(&mut program, root).map_err(start_error)?,
+            None => {
+                let inherited = INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+                program.env("PATH", PATH).envs(inherited);
+            }
         }
         program
             .args(arguments)
@@ -276,6 +309,21 @@ mod tests {
             let mut names: Vec<_> = output.lines().filter_map(|line| line.split('=').next()).collect();
             names.sort_unstable();
             assert_eq!(names, ["A", "LC_ALL", "PATH"]);
+        }
+    }
+
+    #[test]
+    fn a_program_inherits_what_every_program_needs_and_nothing_else() {
+        // The test runner itself sets variables that no tool of a ramdisk needs.
+        assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO_")), "run by cargo");
+        let command = CommandLine::new(["/usr/bin/env"]).variable("OWN", "b");
+        let output = String::from_utf8(SystemRunner.run(&command).unwrap().stdout).unwrap();
+        let names: Vec<_> = output.lines().filter_map(|line| line.split('=').next()).collect();
+        for name in &names {
+            assert!(["OWN", "LC_ALL"].contains(name) || INHERITED.contains(name), "{name}");
+        }
+        for name in ["OWN", "LC_ALL", "PATH"] {
+            assert!(names.contains(&name), "{name}");
         }
     }
 

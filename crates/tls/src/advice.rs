@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, PeerIncompatible};
+use rustls::{AlertDescription, CertificateError, PeerIncompatible, PeerMisbehaved};
 
 use crate::Rejection;
 
@@ -69,6 +69,9 @@ pub fn advice(error: &(dyn Error + 'static)) -> Option<String> {
             PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
         ) => VERSION,
+        rustls::Error::PeerMisbehaved(PeerMisbehaved::SignedKxWithWrongAlgorithm) => {
+            "the server's key is for RSA-PSS alone, which works with TLS 1.3 only: let it speak that, or use an ordinary RSA key"
+        }
         rustls::Error::InvalidMessage(_) => {
             "the server does not speak TLS on this port; is it http:// instead of https://?"
         }

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::CryptoProvider;
+use rustls::ClientConfig;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
 
+use crate::chain::Anchor;
+use crate::pem::{self, Certificates};
 use crate::verify::{AcceptAny, Anchors, Verifier, Window};
 use crate::{CipherSuites, Clock, Version, provider, system_bundle, versions};
 
@@ -64,13 +64,22 @@ impl Default for ClientSettings {
 /// TLS can not be set up as it is wanted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file is missing or no PEM.
+    /// A file of certificates can not be read.
     #[error("reading {}; the option {option} must name a PEM file", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// The option that names it.
         option: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file of a key is missing or no PEM.
+    #[error("reading {}; the option keyfile must name a PEM file", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
         /// Why.
         #[source]
         source: rustls::pki_types::pem::Error,
@@ -100,65 +109,65 @@ pub fn client_config(settings: &ClientSettings) -> Result<ClientConfig, Error> {
         let what = what.to_owned();
         move |source| Error::Refused { what, source }
     };
-    let builder = ClientConfig::builder_with_details(provider.clone(), Arc::new(settings.clock.clone()))
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(settings.clock.clone()))
         .with_protocol_versions(versions(settings.minimum))
         .map_err(refused("these versions and suites"))?;
     let builder = if settings.insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny))
     } else {
-        let anchors = Arc::new(anchors(settings, &provider)?);
+        let anchors = Arc::new(anchors(settings)?);
         settings.window.watch(&anchors);
         let (window, at_any_time) = (settings.window.clone(), settings.at_any_time);
-        let verifier = Verifier { anchors, provider, window, at_any_time };
+        let verifier = Verifier { anchors, window, at_any_time };
         builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     };
     let Some(own) = &settings.identity else { return Ok(builder.with_no_client_auth()) };
-    let chain = certificates(&own.certificate, "certfile")?;
-    let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|source| Error::File {
-        path: own.key.clone(),
-        option: "keyfile",
-        source,
-    })?;
+    let chain = certificates(&own.certificate, "certfile")?.certificates;
+    let key = PrivateKeyDer::from_pem_file(&own.key)
+        .map_err(|source| Error::Key { path: own.key.clone(), source })?;
     let what = format!("the client certificate {}", own.certificate.display());
     builder.with_client_auth_cert(chain, key).map_err(refused(&what))
 }
 
-fn anchors(settings: &ClientSettings, provider: &Arc<CryptoProvider>) -> Result<Anchors, Error> {
+fn anchors(settings: &ClientSettings) -> Result<Anchors, Error> {
     let path = settings.ca_file.clone().or_else(|| system_bundle(&settings.root));
+    // The system's authorities sign servers; only a file chosen for this very purpose may hold a server itself.
+    let pinning = settings.ca_file.is_some();
     let Some(path) = path else {
-        return Ok(Anchors { verifier: None, certificates: Vec::new(), source: None });
+        return Ok(Anchors { anchors: Vec::new(), pinning, source: None });
     };
     // A system's bundle that cannot be used is as good as none: plain http needs no authority, and an https server is refused.
     let is_systems = settings.ca_file.is_none();
-    let nothing = || Anchors { verifier: None, certificates: Vec::new(), source: None };
-    let certificates = match certificates(&path, "cafile") {
+    let nothing = || Anchors { anchors: Vec::new(), pinning, source: None };
+    let Certificates { certificates, rejected, broken } = match certificates(&path, "cafile") {
         Err(error) if is_systems => {
             tracing::warn!(path = %path.display(), %error, "the system's CA bundle cannot be used; no https server is trusted");
             return Ok(nothing());
         }
         other => other?,
     };
-    let mut roots = RootCertStore::empty();
-    let (added, ignored) = roots.add_parsable_certificates(certificates.iter().cloned());
-    tracing::debug!(path = %path.display(), added, ignored, "trust anchors loaded");
-    if added == 0 && is_systems {
+    let found = certificates.len();
+    let anchors: Vec<_> = certificates.into_iter().filter_map(Anchor::new).collect();
+    let unreadable = broken + found - anchors.len();
+    tracing::debug!(path = %path.display(), anchors = anchors.len(), rejected, unreadable, "trust anchors loaded");
+    if anchors.is_empty() && is_systems {
         tracing::warn!(path = %path.display(), "the system's CA bundle holds no certificate; no https server is trusted");
         return Ok(nothing());
     }
-    if added == 0 {
+    if anchors.is_empty() {
         return Err(Error::NoAnchor { path });
     }
-    let source = Some(path.display().to_string());
-    // It only fails without anchors.
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .build()
-        .map_err(|_| Error::NoAnchor { path })?;
-    // The system's authorities sign servers; only a file chosen for this very purpose may hold a server itself.
-    let certificates = if settings.ca_file.is_some() { certificates } else { Vec::new() };
-    Ok(Anchors { verifier: Some(verifier), certificates, source })
+    if pinning && rejected + unreadable > 0 {
+        tracing::warn!(
+            path = %path.display(),
+            unreadable,
+            rejected,
+            "certificates of the option cafile are left out: they can not be read, or their file rejects them for servers"
+        );
+    }
+    Ok(Anchors { anchors, pinning, source: Some(path.display().to_string()) })
 }
 
-fn certificates(path: &Path, option: &'static str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let failed = |source| Error::File { path: path.to_owned(), option, source };
-    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(failed)
+fn certificates(path: &Path, option: &'static str) -> Result<Certificates, Error> {
+    pem::read(path).map_err(|source| Error::File { path: path.to_owned(), option, source })
 }

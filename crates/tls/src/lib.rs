@@ -3,6 +3,7 @@
 //! - [`ClientSettings`] becomes a rustls configuration: for calls to the conductor and for image downloads alike.
 //! - [`provider`] and [`versions`] are what client and server have in common.
 //! - [`CipherSuites`] reads OpenSSL's cipher lists; [`system_bundle`] finds the system's trust anchors.
+//! - A server's certificate is judged by `chain`, with `names` and `signature`, as OpenSSL would judge it.
 //! - A certificate that is refused becomes a [`Rejection`]: which certificate, which check, which clock, what to do.
 //! - [`Clock`] is the time that certificates are judged by; [`Certificate`] is a certificate as a person reads it.
 //!
@@ -10,10 +11,16 @@
 
 mod advice;
 mod certificate;
+mod chain;
 mod client;
 mod clock;
+mod names;
+mod p521;
+mod pem;
+mod pss;
 mod rejection;
 mod roots;
+mod signature;
 mod suites;
 mod verify;
 mod version;

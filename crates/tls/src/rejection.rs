@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use rustls::CertificateError;
-
 use crate::certificate::{Certificate, utc};
 
 /// The check that failed.
@@ -23,34 +21,24 @@ pub enum Cause {
     UnknownIssuer,
     /// It is for other hosts.
     WrongName,
-    /// It is signed in a way that is not understood.
-    Algorithm,
-    /// Something else, in rustls' words.
-    Other(String),
+    /// It, its key or an authority above it uses an algorithm that is not supported; its name.
+    Algorithm(String),
+    /// Its RSA key, or that of an authority above it, is too short or too long.
+    WeakKey {
+        /// Length of the key.
+        bits: u64,
+    },
+    /// Another key than that of its authority has signed it.
+    BadSignature,
+    /// A critical extension is not known; its number.
+    Extension(String),
+    /// It, or a part of it, can not be read.
+    Unreadable(String),
+    /// It may not be used for this; a text that follows "shows a certificate that".
+    Unfit(String),
 }
 
 impl Cause {
-    pub(crate) fn of(error: &CertificateError) -> Self {
-        let seconds = |time: &rustls::pki_types::UnixTime| i64::try_from(time.as_secs()).ok();
-        match error {
-            CertificateError::NotValidYet => Cause::NotYetValid { since: None },
-            CertificateError::NotValidYetContext { not_before, .. } => {
-                Cause::NotYetValid { since: seconds(not_before) }
-            }
-            CertificateError::Expired => Cause::Expired { until: None },
-            CertificateError::ExpiredContext { not_after, .. } => {
-                Cause::Expired { until: seconds(not_after) }
-            }
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => Cause::UnknownIssuer,
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                Cause::WrongName
-            }
-            CertificateError::UnsupportedSignatureAlgorithmContext { .. }
-            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Cause::Algorithm,
-            other => Cause::Other(other.to_string()),
-        }
-    }
-
     /// Whether another time would make it right.
     pub fn is_about_time(&self) -> bool {
         matches!(self, Cause::NotYetValid { .. } | Cause::Expired { .. })
@@ -80,16 +68,21 @@ impl fmt::Display for Rejection {
         let at = |time: &Option<i64>| time.map_or_else(|| "its time".to_owned(), utc);
         let clock = utc(*clock);
         write!(f, "{host} shows a certificate that ")?;
+        let whose = |time: &Option<i64>| {
+            let own = certificate.as_ref().map(|own| [own.not_before, own.not_after]);
+            let is_own = |time: &i64| own.is_none_or(|own| own.contains(time));
+            if time.as_ref().is_none_or(is_own) { "" } else { " (an authority above it)" }
+        };
         let advice = match cause {
             Cause::NotYetValid { since } => {
-                write!(f, "is not valid before {}, and the clock says {clock}", at(since))?;
+                write!(f, "is not valid before {}{}, and the clock says {clock}", at(since), whose(since))?;
                 "the clock is probably behind: give ipa-ntp-server=ADDRESS, or set the machine's clock"
             }
             Cause::Expired { until } => {
-                write!(f, "was valid until {}, and the clock says {clock}", at(until))?;
+                write!(f, "was valid until {}{}, and the clock says {clock}", at(until), whose(until))?;
                 "renew the certificate, or, when it is the clock that is ahead, give ipa-ntp-server=ADDRESS or set it"
             }
-            Cause::UnknownIssuer => {
+            Cause::UnknownIssuer | Cause::BadSignature => {
                 match anchors {
                     Some(anchors) => write!(f, "nobody in {anchors} has signed")?,
                     None => f.write_str("nobody can vouch for, because there are no trust anchors at all")?,
@@ -101,13 +94,25 @@ impl fmt::Display for Rejection {
                 write!(f, "is not for {host}")?;
                 "use one of its names in the URL, or issue it for this one (as subjectAltName; the common name does not count)"
             }
-            Cause::Algorithm => {
-                f.write_str("is signed with an algorithm that is not supported")?;
-                "use RSA with SHA-2, ECDSA on P-256 or P-384, or Ed25519 for it and for the authorities above it"
+            Cause::Algorithm(name) => {
+                write!(f, "needs {name}, which is not supported, for itself or for an authority above it")?;
+                "use RSA of 2048 bits or more, ECDSA on P-256, P-384 or P-521, or Ed25519, with SHA-256, SHA-384 or SHA-512"
             }
-            Cause::Other(text) => {
-                write!(f, "is not acceptable: {text}")?;
-                "have it issued anew"
+            Cause::WeakKey { bits } => {
+                write!(f, "has, or has above it, an RSA key of {bits} bits")?;
+                "use a key of 2048 to 8192 bits; ipa-insecure=1 goes without any check"
+            }
+            Cause::Extension(id) => {
+                write!(f, "has, or has above it, the critical extension {id}, which is not known")?;
+                "issue it without that extension, or do not mark it as critical"
+            }
+            Cause::Unreadable(what) => {
+                write!(f, "can not be read: {what} is malformed, in it or above it")?;
+                "issue it again"
+            }
+            Cause::Unfit(text) => {
+                f.write_str(text)?;
+                "issue it again"
             }
         };
         match certificate {

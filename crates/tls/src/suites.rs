@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use rustls::SupportedCipherSuite;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring;
-use rustls::crypto::ring::cipher_suite as suite;
+use rustls::crypto::aws_lc_rs;
+use rustls::crypto::aws_lc_rs::cipher_suite as suite;
+
+use crate::p521::P521;
 
 /// A suite of TLS 1.2: its names, and the words of OpenSSL's that it belongs to.
 struct Known {
@@ -149,7 +151,8 @@ fn matching(words: &str) -> Vec<usize> {
 
 /// The one implementation of TLS, restricted to the suites of a list.
 pub fn provider(suites: Option<&CipherSuites>) -> Arc<CryptoProvider> {
-    let mut provider = ring::default_provider();
+    let mut provider = aws_lc_rs::default_provider();
+    provider.kx_groups.push(&P521);
     if let Some(suites) = suites {
         if !suites.unknown().is_empty() {
             let unknown = suites.unknown().join(", ");

@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::certificate::Certificate;
+use crate::chain::{self, Anchor, Shown, When};
 use crate::rejection::{Cause, Rejection};
+use crate::signature::{self, Key};
 
 /// Most hosts that are remembered.
 const MOST_HOSTS: usize = 64;
@@ -21,78 +20,11 @@ const MOST_HOSTS: usize = 64;
 /// Whom to trust.
 pub(crate) struct Anchors {
     /// None: nobody.
-    pub(crate) verifier: Option<Arc<WebPkiServerVerifier>>,
-    /// The same certificates as they stand in the file: a server may show one of them itself.
-    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    pub(crate) anchors: Vec<Anchor>,
+    /// Whether a server may show one of them itself: only where the file was chosen for this very purpose.
+    pub(crate) pinning: bool,
     /// Where they came from.
     pub(crate) source: Option<String>,
-}
-
-/// A chain that a server showed.
-#[derive(Clone)]
-struct Shown {
-    leaf: CertificateDer<'static>,
-    above: Vec<CertificateDer<'static>>,
-}
-
-/// At which times the certificates that servers showed are trusted. Clones share what was seen; ask the one that was given
-/// to the client.
-#[derive(Clone, Default)]
-pub struct Window(Arc<Mutex<Seen>>);
-
-#[derive(Default)]
-struct Seen {
-    anchors: Option<Arc<Anchors>>,
-    shown: BTreeMap<String, Shown>,
-}
-
-impl Window {
-    /// Whether the certificate that `host` showed last is trusted, in every respect, at this time (Unix seconds). False when
-    /// none was seen.
-    pub fn holds_at(&self, host: &str, seconds: i64) -> bool {
-        let (anchors, shown) = {
-            let seen = self.lock();
-            match (&seen.anchors, seen.shown.get(host)) {
-                (Some(anchors), Some(shown)) => (anchors.clone(), shown.clone()),
-                _ => return false,
-            }
-        };
-        match (ServerName::try_from(host.to_owned()), unix(seconds)) {
-            (Ok(name), Some(time)) => anchors.judge(&shown.leaf, &shown.above, &name, &[], time).is_ok(),
-            _ => false,
-        }
-    }
-
-    pub(crate) fn watch(&self, anchors: &Arc<Anchors>) {
-        self.lock().anchors = Some(anchors.clone());
-    }
-
-    fn remember(&self, host: &str, leaf: &CertificateDer<'_>, above: &[CertificateDer<'_>]) {
-        let mut seen = self.lock();
-        if seen.shown.len() >= MOST_HOSTS && !seen.shown.contains_key(host) {
-            seen.shown.clear();
-        }
-        let above = above.iter().map(|der| der.clone().into_owned()).collect();
-        seen.shown.insert(host.to_owned(), Shown { leaf: leaf.clone().into_owned(), above });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Window {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.lock().shown.keys()).finish()
-    }
-}
-
-fn unix(seconds: i64) -> Option<UnixTime> {
-    u64::try_from(seconds).ok().map(|seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
-}
-
-fn seconds(time: UnixTime) -> i64 {
-    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
 impl Anchors {
@@ -100,85 +32,81 @@ impl Anchors {
         &self,
         leaf: &CertificateDer<'_>,
         above: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<(), rustls::Error> {
-        let Some(verifier) = &self.verifier else {
-            return Err(CertificateError::UnknownIssuer.into());
-        };
-        match verifier.verify_server_cert(leaf, above, name, ocsp, now) {
-            Ok(_) => Ok(()),
-            // webpki takes no authority as a server, but a self-signed certificate of `openssl req -x509` is one. Where it
-            // stands among the anchors itself it is trusted, as OpenSSL does.
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::Other(_) | CertificateError::UnknownIssuer,
-            )) if self.certificates.iter().any(|anchor| anchor == leaf) => judge_pinned(leaf, name, now),
-            Err(error) => Err(error),
-        }
+        host: &ServerName<'_>,
+        when: When,
+    ) -> Result<chain::Period, Cause> {
+        chain::judge(&self.anchors, self.pinning, &Shown { leaf, above, host }, when)
     }
 }
 
-/// A certificate that is a trust anchor: name and time remain to be checked.
-fn judge_pinned(
-    leaf: &CertificateDer<'_>,
-    name: &ServerName<'_>,
-    now: UnixTime,
-) -> Result<(), rustls::Error> {
-    let about = Certificate::read(leaf).ok_or(CertificateError::BadEncoding)?;
-    if unix(about.not_before).is_none_or(|start| now < start) {
-        return Err(CertificateError::NotValidYet.into());
+/// When and for which host a certificate was trusted.
+#[derive(Clone)]
+struct Seen {
+    leaf: CertificateDer<'static>,
+    above: Vec<CertificateDer<'static>>,
+}
+
+/// At which times the certificates that servers showed are trusted. Clones share what was seen; ask the one that was given
+/// to the client.
+#[derive(Clone, Default)]
+pub struct Window(Arc<Mutex<Memory>>);
+
+#[derive(Default)]
+struct Memory {
+    anchors: Option<Arc<Anchors>>,
+    seen: BTreeMap<String, Seen>,
+}
+
+impl Window {
+    /// Whether the certificate that `host` showed last is trusted, in every respect, at this time (Unix seconds). False when
+    /// none was seen.
+    pub fn holds_at(&self, host: &str, seconds: i64) -> bool {
+        let (anchors, seen) = {
+            let memory = self.lock();
+            match (&memory.anchors, memory.seen.get(host)) {
+                (Some(anchors), Some(seen)) => (anchors.clone(), seen.clone()),
+                _ => return false,
+            }
+        };
+        let name = ServerName::try_from(host.to_owned());
+        name.is_ok_and(|name| anchors.judge(&seen.leaf, &seen.above, &name, When::At(seconds)).is_ok())
     }
-    if unix(about.not_after).is_none_or(|end| now > end) {
-        return Err(CertificateError::Expired.into());
+
+    pub(crate) fn watch(&self, anchors: &Arc<Anchors>) {
+        self.lock().anchors = Some(anchors.clone());
     }
-    verify_server_name(&ParsedCertificate::try_from(leaf)?, name)
+
+    fn remember(&self, host: &str, leaf: &CertificateDer<'_>, above: &[CertificateDer<'_>]) {
+        let mut memory = self.lock();
+        if memory.seen.len() >= MOST_HOSTS && !memory.seen.contains_key(host) {
+            memory.seen.clear();
+        }
+        let above = above.iter().map(|der| der.clone().into_owned()).collect();
+        memory.seen.insert(host.to_owned(), Seen { leaf: leaf.clone().into_owned(), above });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.lock().seen.keys()).finish()
+    }
+}
+
+fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The verifier of clients.
 pub(crate) struct Verifier {
     pub(crate) anchors: Arc<Anchors>,
-    pub(crate) provider: Arc<CryptoProvider>,
     pub(crate) window: Window,
     /// Whether a chain is taken that would be good at another time. What such a server says must be judged afterwards, with
     /// [`Window::holds_at`].
     pub(crate) at_any_time: bool,
-}
-
-impl Verifier {
-    fn judge(
-        &self,
-        leaf: &CertificateDer<'_>,
-        above: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<(), rustls::Error> {
-        let judged = self.anchors.judge(leaf, above, name, ocsp, now);
-        match &judged {
-            Err(rustls::Error::InvalidCertificate(cause))
-                if self.at_any_time && Cause::of(cause).is_about_time() =>
-            {
-                let good = |time| self.anchors.judge(leaf, above, name, ocsp, time).is_ok();
-                if times(leaf, above).into_iter().filter_map(unix).any(good) { Ok(()) } else { judged }
-            }
-            _ => judged,
-        }
-    }
-}
-
-/// The times at which a chain is good if it is so at any: the latest start and the earliest end in it. The leaf's own stand
-/// beside them, because a server may show certificates that its chain does not need.
-fn times(leaf: &CertificateDer<'_>, above: &[CertificateDer<'_>]) -> Vec<i64> {
-    let mut starts: Vec<_> = Vec::new();
-    let mut ends: Vec<_> = Vec::new();
-    for certificate in std::iter::once(leaf).chain(above).filter_map(Certificate::read) {
-        starts.push(certificate.not_before);
-        ends.push(certificate.not_after);
-    }
-    let latest = starts.iter().max();
-    let earliest = ends.iter().min();
-    [starts.first(), ends.first(), latest, earliest].into_iter().flatten().copied().collect()
 }
 
 impl ServerCertVerifier for Verifier {
@@ -187,26 +115,27 @@ impl ServerCertVerifier for Verifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let host = server_name.to_str();
-        match self.judge(end_entity, intermediates, server_name, ocsp_response, now) {
-            Ok(()) => {
+        let clock = seconds(now);
+        let when = if self.at_any_time { When::Ever } else { When::At(clock) };
+        match self.anchors.judge(end_entity, intermediates, server_name, when) {
+            Ok(_) => {
                 self.window.remember(&host, end_entity, intermediates);
                 Ok(ServerCertVerified::assertion())
             }
-            Err(rustls::Error::InvalidCertificate(cause)) => {
+            Err(cause) => {
                 let rejection = Rejection {
                     host: host.into_owned(),
-                    cause: Cause::of(&cause),
-                    clock: seconds(now),
+                    cause,
+                    clock,
                     certificate: Certificate::read(end_entity),
                     anchors: self.anchors.source.clone(),
                 };
                 Err(CertificateError::Other(OtherError(Arc::new(rejection))).into())
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -216,7 +145,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        signed(cert, |key| key.verifies_1_2(dss.scheme, message, dss.signature()))
     }
 
     fn verify_tls13_signature(
@@ -225,12 +154,27 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        signed(cert, |key| key.verifies_1_3(dss.scheme, message, dss.signature()))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        signature::schemes()
     }
+}
+
+/// Whether the server holds the key of its certificate.
+fn signed(
+    certificate: &CertificateDer<'_>,
+    verifies: impl FnOnce(&Key<'_>) -> bool,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let (_, certificate) =
+        X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let key = Key::read(&certificate.tbs_certificate.subject_pki);
+    // A key that is not supported was refused with the certificate.
+    if key.is_ok_and(|key| verifies(&key)) {
+        return Ok(HandshakeSignatureValid::assertion());
+    }
+    Err(CertificateError::BadSignature.into())
 }
 
 impl fmt::Debug for Verifier {
@@ -239,9 +183,10 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// Accepts any certificate, but still checks that the server holds its key.
+/// Accepts any certificate, whatever it is: it is not even read. Whether the server holds its key says nothing either, for
+/// another server could show a certificate of its own.
 #[derive(Debug)]
-pub(crate) struct AcceptAny(pub(crate) Arc<CryptoProvider>);
+pub(crate) struct AcceptAny;
 
 impl ServerCertVerifier for AcceptAny {
     fn verify_server_cert(
@@ -257,23 +202,23 @@ impl ServerCertVerifier for AcceptAny {
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn verify_tls13_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        signature::schemes_without_verification()
     }
 }

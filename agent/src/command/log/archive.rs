@@ -1,9 +1,11 @@
-//! A gzipped tar in memory, bounded in every member and as a whole.
+//! A gzipped tar in memory, bounded in every member and as a whole, and without secrets in any member.
 
 use std::io::{self, Write};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+
+use crate::secrets::Secrets;
 
 /// All members together, before they are packed, in bytes.
 const LIMIT: usize = 32 * 1024 * 1024;
@@ -14,17 +16,26 @@ pub(super) struct Archive {
     error: Option<io::Error>,
     longest_member: usize,
     room: usize,
+    secrets: Secrets,
 }
 
 impl Archive {
-    /// An empty one. Of a member that is longer than this many bytes the end is kept.
-    pub(super) fn new(longest_member: usize) -> Self {
+    /// An empty one. Of a member that is longer than this many bytes the end is kept. `secrets` are hidden in every member.
+    pub(super) fn new(longest_member: usize, secrets: &Secrets) -> Self {
         let gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        Self { tar: tar::Builder::new(gzip), error: None, longest_member, room: LIMIT }
+        Self {
+            tar: tar::Builder::new(gzip),
+            error: None,
+            longest_member,
+            room: LIMIT,
+            secrets: secrets.clone(),
+        }
     }
 
     /// Adds a member, if it is not empty and there is room.
     pub(super) fn add(&mut self, name: &str, bytes: Vec<u8>) {
+        // Before anything is cut off: the rest of a secret would not be recognised.
+        let bytes = self.secrets.hide(&bytes);
         let start = bytes.len().saturating_sub(self.longest_member);
         let Some(bytes) = bytes.get(start..).filter(|bytes| !bytes.is_empty()) else { return };
         let Some(room) = self.room.checked_sub(bytes.len()) else {
@@ -66,7 +77,7 @@ mod tests {
 
     #[test]
     fn an_archive_holds_its_members_and_the_end_of_what_is_too_long() {
-        let mut archive = Archive::new(MEMBER_LIMIT);
+        let mut archive = Archive::new(MEMBER_LIMIT, &Secrets::default());
         archive.add("small", b"text".to_vec());
         archive.add("empty", Vec::new());
         let mut long = vec![b'a'; MEMBER_LIMIT];
@@ -89,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_whole_is_bounded_too() {
-        let mut archive = Archive::new(LIMIT);
+        let mut archive = Archive::new(LIMIT, &Secrets::default());
         for name in ["first", "second"] {
             archive.add(name, vec![0; LIMIT / 2 + 1]);
         }

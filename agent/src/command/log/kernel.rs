@@ -1,4 +1,4 @@
-//! What the kernel said: its messages and its command line.
+//! What the kernel said.
 
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -25,25 +25,4 @@ pub(super) fn messages(host: &Host) -> io::Result<Vec<u8>> {
         }
     }
     Ok(text)
-}
-
-/// The words of a kernel command line with the values of secret parameters hidden.
-pub(super) fn masked_command_line(words: &str) -> String {
-    let shown = words.split_whitespace().map(|word| match word.split_once('=') {
-        Some((key, _)) if ["token", "password", "secret"].iter().any(|s| key.contains(s)) => {
-            format!("{key}=***")
-        }
-        _ => word.to_owned(),
-    });
-    shown.collect::<Vec<_>>().join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_on_the_command_line_are_hidden() {
-        assert_eq!(masked_command_line("quiet ipa-agent-token=abc a=b"), "quiet ipa-agent-token=*** a=b");
-    }
 }

@@ -1,8 +1,8 @@
 //! The `log` extension: what an operator needs after a failure, as base64 of a gzipped tar.
 //!
 //! What a tool of the ramdisk prints is taken from the tool; where there is none, a table of the same things is made here, under
-//! the same name. Every member is bounded, the whole takes less than a minute, and what can not be read is left out. Secrets on the kernel command line are masked; the agent's
-//! own log never held any. Source: agent protocol page, 7.2 (a conductor stores the archive and never looks inside).
+//! the same name. Every member is bounded, the whole takes less than a minute, and what can not be read is left out. Secrets are
+//! hidden in every member, wherever they came from (`crate::secrets`). Source: agent protocol page, 7.2 (a conductor stores the archive and never looks inside).
 
 mod archive;
 mod kernel;
@@ -97,9 +97,27 @@ pub(crate) struct LogSources<'a> {
 impl LogSources<'_> {
     /// The archive as base64 text. Of a member that is longer than `longest_member` bytes the end is kept.
     pub(crate) fn pack(&self, longest_member: usize) -> io::Result<String> {
-        let mut archive = Archive::new(longest_member);
+        self.learn_secrets();
+        let mut archive = Archive::new(longest_member, self.log.secrets());
         self.fill(&mut archive);
         Ok(base64::engine::general_purpose::STANDARD.encode(archive.finish()?))
+    }
+
+    /// Reads what may hold secrets that no option brought here: the kernel command line, this process's environment, and unknown
+    /// options of configuration files.
+    fn learn_secrets(&self) {
+        let (host, secrets) = (&self.context.host, self.log.secrets());
+        let read = |path: &Path| std::fs::read(host.path(path)).unwrap_or_default();
+        let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        secrets.add_words(words(&read(Path::new("/proc/cmdline"))).split_whitespace());
+        for environment in ["/proc/self/environ", "/proc/1/environ"] {
+            secrets.add_words(words(&read(Path::new(environment))).split('\0'));
+        }
+        secrets.add_file(&words(&read(Path::new("/etc/ironic-python-agent.conf"))));
+        let folder = Path::new("/etc/ironic-python-agent.d");
+        for name in host.names(folder).unwrap_or_default() {
+            secrets.add_file(&words(&read(&folder.join(name))));
+        }
     }
 
     fn fill(&self, archive: &mut Archive) {
@@ -116,7 +134,7 @@ impl LogSources<'_> {
             Err(error) => tracing::warn!(error = hwm::chain(&error), "the inventory is left out of the logs"),
         }
         if let Some(words) = host.attribute("/proc/cmdline") {
-            archive.add("cmdline", kernel::masked_command_line(&words).into_bytes());
+            archive.add("cmdline", words.into_bytes());
         }
         match kernel::messages(host) {
             Ok(text) => archive.add("dmesg", text),
@@ -195,6 +213,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::cmdline::Cmdline;
+    use crate::config::{Config, Overrides};
     use sys::fake::{FakeRunner, RecordingKernel};
 
     fn members(root: &Path, runner: FakeRunner) -> BTreeMap<String, String> {
@@ -204,7 +224,10 @@ mod tests {
         let registry = Registry::probe(&host, Vec::new());
         let context = Context::new(host, events::Events::default());
         let sources = LogSources { context: &context, registry: &registry, log: &LogRing::default() };
-        let text = sources.pack(MEMBER_LIMIT).unwrap();
+        unpack(&sources.pack(MEMBER_LIMIT).unwrap())
+    }
+
+    fn unpack(text: &str) -> BTreeMap<String, String> {
         let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
         let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(bytes.as_slice()));
         let mut members = BTreeMap::new();
@@ -243,7 +266,7 @@ mod tests {
         for (member, part) in [
             ("mount", "tmpfs / tmpfs"),
             ("mdstat", "Personalities"),
-            ("cmdline", "ipa-agent-token=***"),
+            ("cmdline", "quiet ipa-agent-token=***"),
             ("ps", "init (x)"),
             ("ps", "/init --debug"),
             ("ip_addr", "192.0.2.7"),
@@ -273,5 +296,107 @@ mod tests {
             ("the journal", "of the tool")
         );
         assert!(!members.contains_key("var/log/messages"), "the journal has it all");
+    }
+
+    /// Every member that a ramdisk without tools has, full of one text.
+    fn members_holding(
+        text: &str,
+        secrets: impl Fn(&Path, &LogRing, &events::Events),
+    ) -> BTreeMap<String, String> {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        for (_, path) in FILES {
+            write(root, path.trim_start_matches('/'), text);
+        }
+        write(root, "dev/kmsg", text);
+        write(root, "proc/7/stat", "7 (init) S 0 7 7 0 -1 0 0 0 0 0 100 50 0 0 20 0 3 0 1 4096 25 0");
+        write(root, "proc/7/cmdline", &text.replace(' ', "\0"));
+        write(root, "var/log/tool.log", text);
+        write(root, "sys/class/block/sda/uevent", "MAJOR=8\nDEVNAME=sda\nDEVTYPE=disk\n");
+        write(root, "sys/class/block/sda/dev", "8:0\n");
+        write(root, "run/udev/data/b8:0", &format!("E:ID_NOTE={text}\n"));
+        let (log, events) = (LogRing::default(), events::Events::default());
+        secrets(root, &log, &events);
+        events.emit(events::EventKind::Notice { message: text.into() });
+        let host = Host::new(root, Arc::new(FakeRunner::default()), Arc::new(RecordingKernel::default()));
+        let registry = Registry::probe(&host, Vec::new());
+        let context = Context::new(host, events);
+        unpack(&LogSources { context: &context, registry: &registry, log: &log }.pack(MEMBER_LIMIT).unwrap())
+    }
+
+    #[test]
+    fn a_secret_of_any_source_is_in_no_member() {
+        let said = "before S3cretOfAnySource behind";
+        let conf = "etc/ironic-python-agent.d/site.conf";
+        let sources: [(&str, &dyn Fn(&Path, &LogRing)); 12] = [
+            ("kernel parameter", &|root, _| {
+                write(root, "proc/cmdline", "quiet ipa-agent-token=S3cretOfAnySource")
+            }),
+            ("URL of the kernel", &|root, _| {
+                write(root, "proc/cmdline", "ipa-api-url=https://u:S3cretOfAnySource@h")
+            }),
+            ("signed URL", &|root, _| {
+                write(root, "proc/cmdline", "live=https://h/x?X-Amz-Signature=S3cretOfAnySource")
+            }),
+            ("environment", &|root, _| {
+                write(root, "proc/self/environ", "A=b\0AGENT_TOKEN=S3cretOfAnySource\0")
+            }),
+            ("environment of process 1", &|root, _| {
+                write(root, "proc/1/environ", "http_proxy=http://u:S3cretOfAnySource@p\0");
+            }),
+            ("file", &|root, _| write(root, conf, "[DEFAULT]\nimage_server_password = S3cretOfAnySource\n")),
+            ("unknown option", &|root, _| write(root, conf, "site_secret=S3cretOfAnySource\n")),
+            ("virtual media", &|_, log| {
+                let mut cmdline = Cmdline::parse("quiet");
+                cmdline.override_with(&Cmdline::parse("ipa-agent-token=S3cretOfAnySource"));
+                log.secrets().add_cmdline(&cmdline);
+            }),
+            ("flag", &|_, log| {
+                let values = vec![("agent_token".into(), "S3cretOfAnySource".into())];
+                let overrides = Overrides { values, ..Overrides::default() };
+                let host = sys::fake::host("/nonexistent");
+                let (config, _) = Config::load(&host, &Cmdline::default(), &overrides).unwrap();
+                config.tell_secrets(log.secrets());
+            }),
+            ("lookup", &|_, log| {
+                log.secrets().add_json("", &json!({"config": {"agent_token": "S3cretOfAnySource"}}))
+            }),
+            ("rescue", &|_, log| {
+                log.secrets().add_json("", &json!({"rescue_password": "S3cretOfAnySource"}))
+            }),
+            ("image", &|_, log| {
+                let image = json!({"image_request_authorization": "Bearer S3cretOfAnySource"});
+                log.secrets().add_json("", &json!({"step": {"args": {"image_info": image}}}));
+            }),
+        ];
+        for (source, tell) in sources {
+            let members = members_holding(said, |root, log, _| tell(root, log));
+            assert!(members.len() > 12, "{source}: {:?}", members.keys());
+            for (member, text) in &members {
+                assert!(!text.contains("S3cretOfAnySource"), "{source}, {member}: {text}");
+            }
+            for member in ["dmesg", "mount", "ps", "events.jsonl", "var/log/tool.log", "udev/sda"] {
+                assert!(members[member].contains("***"), "{source}, {member}: {}", members[member]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernel_repeats_its_command_line_and_the_token_is_in_none_of_its_lines() {
+        let kernel = "6,1,1,-;Command line: quiet ipa-agent-token=S3cretTok b=c\n\
+                      5,2,2,-;Unknown kernel command line parameters \"ipa-agent-token=S3cretTok a=b\", will be passed to user space.\n\
+                      7,3,3,-;    ipa-agent-token=S3cr\n";
+        let members = members_holding(kernel, |_, _, _| {});
+        assert!(!members.values().any(|text| text.contains("S3cr")), "{}", members["dmesg"]);
+        assert!(members["dmesg"].contains("quiet ipa-agent-token=*** b=c"), "{}", members["dmesg"]);
+    }
+
+    #[test]
+    fn a_token_of_one_letter_does_not_blank_the_logs() {
+        let members = members_holding("tmpfs / tmpfs rw 0 0", |root, _, _| {
+            write(root, "proc/cmdline", "quiet ipa-agent-token=a ipa-debug=1");
+        });
+        assert_eq!(members["mount"], "tmpfs / tmpfs rw 0 0");
+        assert_eq!(members["cmdline"], "quiet ipa-agent-token=*** ipa-debug=1");
     }
 }

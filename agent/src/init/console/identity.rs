@@ -5,6 +5,7 @@ use sys::Host;
 use crate::config::Config;
 use crate::init::Network;
 use crate::init::network::describe_links;
+use crate::secrets::hide_by_place;
 
 /// What the banner says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,7 +72,8 @@ fn controller(config: &Config) -> String {
     } else if urls.is_empty() {
         "none given (kernel parameter ipa-api-url, or api_url in a configuration file)".into()
     } else {
-        format!("{} ({})", urls.join(", "), urls.origin)
+        let urls_text = hide_by_place(urls.join(", ").as_bytes()); // no passwords on consoles
+        format!("{} ({})", String::from_utf8_lossy(&urls_text), urls.origin)
     }
 }
 

@@ -125,7 +125,7 @@ impl Server {
     ) -> (Self, String) {
         let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .unwrap()
@@ -141,7 +141,7 @@ impl Server {
     pub fn tls_for(content: impl Content + 'static, client: &rcgen::Certificate) -> Self {
         let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = rustls::RootCertStore::empty();
         roots.add(client.der().clone()).unwrap();
         let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
@@ -457,19 +457,19 @@ pub fn assert_unbootable(disk: &MemorySink) {
 /// A key pair of minisign's kind, always the same for a seed.
 #[allow(dead_code)] // each test binary uses its part
 pub struct Signer {
-    pair: ring::signature::Ed25519KeyPair,
+    pair: aws_lc_rs::signature::Ed25519KeyPair,
     id: [u8; 8],
 }
 
 #[allow(dead_code)]
 impl Signer {
     pub fn new(seed: u8) -> Self {
-        let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+        let pair = aws_lc_rs::signature::Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
         Self { pair, id: [seed; 8] }
     }
 
     pub fn key(&self) -> imaging::PublicKey {
-        use ring::signature::KeyPair;
+        use aws_lc_rs::signature::KeyPair;
         let bytes = [b"Ed", self.id.as_slice(), self.pair.public_key().as_ref()].concat();
         base64(&bytes).parse().unwrap()
     }
