@@ -1,6 +1,6 @@
 # What one does with this repository. Each target is a script in scripts/, which says more.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-oracles test-ironic test-ironic-compare fuzz bench bench-agent lint clean
+.PHONY: help setup build demo test test-reproducible test-oracles test-ironic test-ironic-compare fuzz bench bench-agent lint clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
@@ -9,7 +9,7 @@ help: ## list the targets
 setup: ## install the Debian packages and the Rust target that are missing
 	@scripts/setup.sh
 
-build: ## dist/: ferric-agent, ferric-image, ferric, ramdisk/kernel, ramdisk/initramfs
+build: ## dist/: ferric-agent, ferric-image, ferric, their licences, ramdisk/kernel, ramdisk/initramfs
 	@scripts/setup.sh build
 	@scripts/build.sh
 
@@ -22,6 +22,9 @@ test: ## every test: units, loop devices, virtual machines
 	@scripts/setup.sh
 	@scripts/build.sh
 	@scripts/test.sh
+
+test-reproducible: ## two checkouts in different folders give the same bytes (builds everything twice)
+	@scripts/test-reproducible.sh
 
 test-oracles: ## qemu-img, imago, qcow2-rs, sfdisk, sgdisk and blkid on the same bytes
 	@scripts/test-oracles.sh
@@ -41,7 +44,7 @@ bench: ## images onto a disk, beside ironic-python-agent and others; FORMATS="ra
 bench-agent: ## start, memory, news and requests a second of the agent beside ironic-python-agent
 	@AGENT="$(AGENT)" ROUNDS="$(ROUNDS)" scripts/bench-agent.sh
 
-lint: ## format, clippy, licenses and banned dependencies
+lint: ## format, clippy, licences and banned dependencies
 	@scripts/setup.sh build
 	@scripts/lint.sh
 

@@ -14,8 +14,8 @@ scripts/setup.sh bench
 agent=${AGENT:-}
 if [ -z "$agent" ]; then
     has_target $musl || die "the benchmark measures the static build; add Rust's $musl target, or name a program in AGENT"
-    cargo build --release --target $musl -p ferric-agent
-    agent=$target_dir/$musl/release/ferric-agent
+    build_release ferric-agent
+    agent=$release_dir/ferric-agent
 fi
 if [ "${COREOS:-}" = 1 ] && [ ! -x .cache/bench/coreos/bin/coreos-installer ]; then
     say "bench: building coreos-installer (it needs libssl-dev, libzstd-dev and pkg-config)"

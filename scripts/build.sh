@@ -1,23 +1,14 @@
 #!/usr/bin/env bash
-# Builds what a user takes away: dist/ferric-agent, ferric-image, ferric, ramdisk/kernel, ramdisk/initramfs.
+# Builds what a user takes away: dist/ferric-agent, ferric-image, ferric, THIRD-PARTY-LICENSES.txt, ramdisk/kernel, ramdisk/initramfs.
 # What has not changed is not built again.
 . "$(dirname "$0")/lib.sh"
 scripts/setup.sh check build
 
-if has_target $musl && command -v musl-gcc >/dev/null; then
-    target=$musl
-    say "build: static binaries for $target"
-else
-    target=$gnu
-    # Only for this target: build scripts and macros are built for the host and stay dynamic.
-    export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static"
-    say "build: static binaries for $target with +crt-static, as $musl is not installed (\`make setup\` tries to)"
-fi
-cargo build --release --target $target -p ferric-agent -p ferric-image -p ferric
+build_release ferric-agent ferric-image ferric
 
 mkdir -p dist/ramdisk
 for program in ferric-agent ferric-image ferric; do
-    built=$target_dir/$target/release/$program
+    built=$release_dir/$program
     # A new file only where it differs, by rename: a running program keeps the one it started from.
     if ! cmp -s "$built" "dist/$program"; then
         cp "$built" "dist/.$program.new"
@@ -26,6 +17,8 @@ for program in ferric-agent ferric-image ferric; do
 done
 file_is_static() { ! LC_ALL=C ldd "$1" 2>/dev/null | grep -q '=>'; }
 file_is_static dist/ferric-agent || die "dist/ferric-agent is not static: it would not start in the ramdisk"
+
+scripts/licences.py notices dist/THIRD-PARTY-LICENSES.txt
 
 # The ramdisk depends on these two alone, and on the kernel package: a new one is taken by `make clean` or by removing
 # dist/ramdisk.

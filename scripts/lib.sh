@@ -20,6 +20,36 @@ gnu=x86_64-unknown-linux-gnu
 has_target() { ls "$(rustc --print target-libdir --target "$1")"/libstd-*.rlib >/dev/null 2>&1; }
 # Where cargo puts things.
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}
+
+# Builds packages for release, static. Every script that builds for release does it by this function: other flags would compile all
+# of it again. Sets `release_dir`, the folder of the programs.
+build_release() {
+    local package target name extra home=${CARGO_HOME:-$HOME/.cargo} packages=() flags=()
+    for package in "$@"; do packages+=(-p "$package"); done
+    # The folders of this machine do not belong into a program: two checkouts give equal bytes, and no user's name gets out.
+    flags+=("--remap-path-prefix=$PWD=/ferric" "--remap-path-prefix=$home=/cargo")
+    flags+=("--remap-path-prefix=$(rustc --print sysroot)=/rust" "--remap-path-prefix=$target_dir=/target")
+    if has_target $musl && command -v musl-gcc >/dev/null; then
+        target=$musl
+        say "build: static binaries for $target"
+    else
+        target=$gnu
+        flags+=(-C target-feature=+crt-static)
+        say "build: static binaries for $target with +crt-static, as $musl is not installed (\`make setup\` tries to)"
+    fi
+    # The same for C. Its flags are split at blanks, so a folder with one stays in.
+    if [[ $home$PWD != *" "* ]]; then
+        name=CFLAGS_${target//-/_}
+        export "$name=${!name:-${CFLAGS:-}} -ffile-prefix-map=$home=/cargo -ffile-prefix-map=$PWD=/ferric"
+    fi
+    # With --target these are for the target alone: build scripts and macros are built for the host and stay dynamic. The encoded
+    # form lets a folder have a space; it replaces RUSTFLAGS, which is therefore added.
+    read -ra extra <<<"${RUSTFLAGS:-}"
+    flags+=("${extra[@]}")
+    CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") cargo build --release --target $target "${packages[@]}"
+    release_dir=$target_dir/$target/release
+}
+
 # Adds up the results in a log of tests: N passed, N failed, N skipped. cargo prints one summary for each test binary; a test that leaves
 # itself out prints SKIPPED, and cargo counts it as passed. Python prints how many ran, and how many of these failed. `totals LOG STATUS` counts
 # one failure where the commands failed (STATUS is not 0) and no test did: code that does not compile runs no test.

@@ -7,6 +7,7 @@ build_packages=(
     "gcc libc6-dev make:to compile and link the C parts of SQLite, zstd, xz"
     "musl-tools:a C compiler for the static binaries"
     "ca-certificates:to know HTTPS servers"
+    "python3:to collect the licences of what is linked in"
 )
 everything_packages=(
     "qemu-system-x86 qemu-utils:virtual machines, disk images"
@@ -40,12 +41,13 @@ oracles_packages=(
 # "need:package". A need is a program, the path of a file (a pattern where distributions disagree), or `NAME()`: a check below.
 build_needs=(
     gcc:gcc "linking_c():libc6-dev" make:make musl-gcc:musl-tools /etc/ssl/certs/ca-certificates.crt:ca-certificates
+    python3:python3
 )
 everything_needs=(
     qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils qemu-io:qemu-utils
     /usr/share/OVMF/OVMF_CODE_4M.fd:ovmf /usr/share/OVMF/OVMF_VARS_4M.fd:ovmf
     /usr/lib/ipxe/qemu/efi-virtio.rom:ipxe-qemu
-    mmdebstrap:mmdebstrap unshare:util-linux python3:python3
+    mmdebstrap:mmdebstrap unshare:util-linux
     sgdisk:gdisk mkfs.vfat:dosfstools mcopy:mtools mmd:mtools mdel:mtools
     mke2fs:e2fsprogs mkfs.ext4:e2fsprogs debugfs:e2fsprogs
     grub-mkimage:grub-common /usr/lib/grub/i386-pc/boot.img:grub-pc-bin

@@ -134,7 +134,7 @@ why_not() {
 
 # Installs `missing` in a way that removes and downgrades nothing. Fails where there is none; `refused` then has the reason.
 install_missing() {
-    local package suite unknown reasons group rest=("${missing[@]}")
+    local package suite unknown reasons group harmless=() harmful=() rest=("${missing[@]}")
     ! is_safe "${rest[@]}" || { run_apt "${rest[@]}"; return; }
     # One package that apt does not know must not keep the others away.
     unknown=$(sed -n "s/^E: Unable to locate package \([^ ]*\).*/\1/p; s/^E: Package '\([^']*\)' has no installation candidate.*/\1/p" "$plan")
@@ -172,7 +172,12 @@ install_missing() {
         run_apt -t "$suite" "${rest[@]}"
         return
     done
-    refused="installing ${rest[*]} would remove or change packages that you have, as listed above: install them by hand in versions that fit, or remove yours first"
+    # What harms nothing is installed all the same, so that the list at the end is short.
+    for package in "${rest[@]}"; do
+        if is_safe "${harmless[@]}" "$package"; then harmless+=("$package"); else harmful+=("$package"); fi
+    done
+    [ ${#harmless[@]} = 0 ] || run_apt "${harmless[@]}" || return
+    refused="installing ${harmful[*]} would remove or change packages that you have, as listed above: install them by hand in versions that fit, or remove yours first"
     return 1
 }
 

@@ -196,6 +196,11 @@ async fn a_conductor_that_changes_its_certificate_is_refused_until_it_has_the_tr
     }
 }
 
+/// Reports that a test leaves itself out, past the capture of its output: it is counted.
+fn skipped(why: std::fmt::Arguments<'_>) {
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("SKIPPED: {why}\n"));
+}
+
 /// Runs a program with a time limit; none when it is not installed.
 fn run(program: &str, arguments: &[&str], input: &str) -> Option<(bool, String)> {
     let spawned = Command::new(program)
@@ -207,7 +212,7 @@ fn run(program: &str, arguments: &[&str], input: &str) -> Option<(bool, String)>
     let mut child = match spawned {
         Ok(child) => child,
         Err(_) => {
-            eprintln!("skipped: {program} is not installed");
+            skipped(format_args!("{program} is not installed"));
             return None;
         }
     };
@@ -390,13 +395,13 @@ async fn a_server_of_openssl_gets_the_client_certificate_that_it_wants() {
             ],
             "",
         );
-        let Some((true, _)) = made else { return eprintln!("skipped: no openssl ({made:?})") };
+        let Some((true, _)) = made else { return skipped(format_args!("no openssl ({made:?})")) };
     }
     let spawned = Command::new("python3")
         .args(["-c", SERVER, &place("ca.pem"), &place("ca.key"), &place("own.pem")])
         .stdout(Stdio::piped())
         .spawn();
-    let Ok(mut server) = spawned else { return eprintln!("skipped: no python3") };
+    let Ok(mut server) = spawned else { return skipped(format_args!("no python3")) };
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(server.stdout.take().unwrap()), &mut line)
         .unwrap();

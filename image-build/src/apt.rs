@@ -169,7 +169,8 @@ fn show(runner: &dyn Runner, name: &str, architecture: Option<&str>) -> Result<O
             "{name:?} is neither a .deb file that exists nor a package name"
         )));
     }
-    let wanted = architecture.map_or_else(|| name.to_owned(), |architecture| format!("{name}:{architecture}"));
+    let wanted =
+        architecture.map_or_else(|| name.to_owned(), |architecture| format!("{name}:{architecture}"));
     let command = CommandLine::new([APT_CACHE, "show", "--no-all-versions", &wanted]).limit(ASK_LIMIT);
     match runner.run(&command) {
         Ok(output) => Ok(Some(parse(&String::from_utf8_lossy(&output.stdout)))
@@ -201,7 +202,9 @@ fn parse(stanzas: &str) -> Candidate {
             "Depends" | "Pre-Depends" => {
                 let first_choices = value.split(',').filter_map(|choice| choice.split('|').next());
                 candidate.depends.extend(
-                    first_choices.filter_map(|choice| choice.split([' ', ':', '(']).find(|word| !word.is_empty())).map(str::to_owned),
+                    first_choices
+                        .filter_map(|choice| choice.split([' ', ':', '(']).find(|word| !word.is_empty()))
+                        .map(str::to_owned),
                 );
             }
             _ => {}

@@ -439,7 +439,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut request = request(folder.path(), &sample::program(None));
         assert_eq!(run(&request).unwrap().ca_certificates, 1);
-        for wrong in ["", "certificates\n", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+        for wrong in ["", "certificates\n", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
+        {
             fs::write(folder.path().join("ca.crt"), wrong).unwrap();
             let error = run(&request).unwrap_err().to_string();
             assert!(error.contains("ca.crt") && error.contains("no certificate"), "{error}");

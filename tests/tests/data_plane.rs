@@ -1,4 +1,4 @@
-//! Holds `docs/data-plane/` to the tests: every row names tests, and each of them is there.
+//! Holds `docs/data-plane/` to the tests: every row names tests, and each of them is there and is a test.
 //!
 //! A row is a line of a table whose last column names files, each followed by functions in it, all in backticks.
 
@@ -44,6 +44,49 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
+/// What a name stands for in a file.
+#[derive(Debug, PartialEq, Eq)]
+enum Named {
+    /// A function that the test runner runs.
+    Test,
+    /// A helper, or anything else with this name.
+    Other,
+    /// Nothing has this name.
+    Nothing,
+}
+
+/// Looks a name up in a file of Rust or Python. A test of Rust has an attribute `#[test]` or `#[tokio::test...]` above it, with
+/// nothing between but other attributes and comments; one of Python is a method whose name begins with `test_`.
+fn what_is(source: &str, name: &str) -> Named {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let mut found = Named::Nothing;
+    for (index, line) in lines.iter().enumerate() {
+        let line = line.strip_prefix("pub ").unwrap_or(line);
+        let line = line.strip_prefix("async ").unwrap_or(line);
+        let defines = |kind: &str| {
+            line.strip_prefix(kind)
+                .and_then(|rest| rest.strip_prefix(name))
+                .is_some_and(|rest| rest.starts_with(['(', ':', '<']))
+        };
+        if !["fn ", "def ", "class "].into_iter().any(defines) {
+            continue;
+        }
+        let mut above = lines
+            .iter()
+            .take(index)
+            .rev()
+            .take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+        if defines("def ") && name.starts_with("test_")
+            || defines("fn ")
+                && above.any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+        {
+            return Named::Test;
+        }
+        found = Named::Other;
+    }
+    found
+}
+
 /// What is wrong with a row, in words.
 fn faults(root: &Path, row: &Row) -> Vec<String> {
     let mut faults = Vec::new();
@@ -62,13 +105,10 @@ fn faults(root: &Path, row: &Row) -> Vec<String> {
             faults.push(format!("{}: {word} comes before any file", row.place));
             continue;
         };
-        let defined = ["fn ", "def ", "class "].iter().any(|kind| {
-            source
-                .match_indices(&format!("{kind}{word}"))
-                .any(|(at, found)| source[at + found.len()..].starts_with(['(', ':', '<']))
-        });
-        if !defined {
-            faults.push(format!("{}: no {word} in {path}", row.place));
+        match what_is(source, word) {
+            Named::Test => {}
+            Named::Other => faults.push(format!("{}: {word} in {path} is not a test", row.place)),
+            Named::Nothing => faults.push(format!("{}: no {word} in {path}", row.place)),
         }
     }
     if named == 0 {
@@ -111,9 +151,23 @@ fn every_section_has_rows() -> Result<()> {
 #[test]
 fn a_row_without_a_test_or_with_one_that_is_gone_is_told() {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let page = "| behaviour | test |\n|---|---|\n| a | none |\n| b | `tests/tests/data_plane.rs` `rows` `gone` |\n| c | `tests/none.rs` `x` |\n";
+    let page = "| behaviour | test |\n|---|---|\n| a | none |\n| b | `tests/tests/data_plane.rs` `rows` `gone` |\n| c | `tests/none.rs` `x` |\n| d | `tests/tests/data_plane.rs` `every_section_has_rows` |\n";
     let told: Vec<String> = rows("page.md", page).iter().flat_map(|row| faults(root, row)).collect();
-    assert_eq!(told.len(), 4, "{told:?}");
+    assert_eq!(told.len(), 5, "{told:?}");
     assert_eq!(told[0], "page.md:3: names no test");
-    assert_eq!(told[1], "page.md:4: no gone in tests/tests/data_plane.rs");
+    assert_eq!(told[1], "page.md:4: rows in tests/tests/data_plane.rs is not a test");
+    assert_eq!(told[2], "page.md:4: no gone in tests/tests/data_plane.rs");
+}
+
+#[test]
+fn tests_are_told_from_helpers_and_from_longer_names() {
+    let source = "#[test]\n// why\n#[allow(x)]\nfn a() {}\n\n#[tokio::test(start_paused = true)]\nasync fn b() {}\n\nfn c() {}\n#[cfg(test)]\nfn d() {}\n\
+                  #[test]\nfn long_name() {}\nfn long() {}\ndef test_e(self):\ndef helper(self):\n";
+    for name in ["a", "b", "long_name", "test_e"] {
+        assert_eq!(what_is(source, name), Named::Test, "{name}");
+    }
+    for name in ["c", "d", "long", "helper"] {
+        assert_eq!(what_is(source, name), Named::Other, "{name}");
+    }
+    assert_eq!(what_is(source, "lon"), Named::Nothing);
 }

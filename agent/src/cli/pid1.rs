@@ -33,6 +33,9 @@ pub(super) fn run(host: &Host, managers: Vec<Box<dyn HardwareManager>>) -> Vec<B
             init::fatal(host, &Cmdline::default(), &console, "setting up the ramdisk", &error, advice)
         }
     };
+    if let Err(error) = init::complete::check(host, &cmdline) {
+        init::fatal(host, &cmdline, &console, "unpacking the ramdisk", &error, init::complete::ADVICE)
+    }
     init::supervise(host, &cmdline, &console, || agent(host, &cmdline, &console, events, managers))
 }
 

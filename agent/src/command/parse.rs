@@ -375,6 +375,17 @@ mod tests {
         ));
     }
 
+    #[test]
+    fn an_image_without_an_id_or_urls_is_refused_by_the_validator() {
+        for missing in ["id", "urls"] {
+            let mut info =
+                json!({"id": "i", "urls": ["http://h/i"], "os_hash_algo": "sha256", "os_hash_value": "ab"});
+            info.as_object_mut().unwrap().remove(missing);
+            let refusal = parse("standby.prepare_image", json!({"image_info": info}));
+            assert!(matches!(refusal, Err(Refusal::Invalid(_))), "without {missing}");
+        }
+    }
+
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),

@@ -232,7 +232,8 @@ mod tests {
     #[tokio::test]
     async fn ipv6_is_found_without_brackets() {
         if tokio::net::TcpListener::bind("[::1]:0").await.is_err() {
-            return eprintln!("skipped: no IPv6 here");
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), b"SKIPPED: no IPv6 here\n"); // past cargo's capture: it counts
+            return;
         }
         let url = somebody("::1").await;
         assert!(url.starts_with("http://[::1]:"), "{url}");

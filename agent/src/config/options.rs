@@ -221,7 +221,7 @@ options! {
     inspection_dhcp_wait_timeout: Duration = seconds(60), "DEFAULT", Some("ipa-inspection-dhcp-wait-timeout");
     /// Whether inspection waits for all interfaces.
     inspection_dhcp_all_interfaces: bool = false, "DEFAULT", Some("ipa-inspection-dhcp-all-interfaces");
-    /// Benchmarks of the collector `extra-hardware`.
+    /// Benchmarks of the collector `extra-hardware`. *Changes nothing:* Ferric runs none, and logs a warning.
     inspection_benchmarks: Vec<String> = Vec::new(), "DEFAULT", Some("ipa-inspection-benchmarks");
     /// Put the LLDP packets of the neighbours into the inventory's interfaces.
     collect_lldp: bool = false, "DEFAULT", Some("ipa-collect-lldp");
@@ -336,7 +336,7 @@ options! {
     check_device_interval: Duration = seconds(1), "disk_partitioner", None;
     /// How often to look whether a disk is still in use.
     check_device_max_retries: u32 = 20, "disk_partitioner", None;
-    /// Where metrics go: `noop`, `statsd`, `collector`.
+    /// Where metrics go: `noop`, `statsd`, `collector` (*changes nothing:* Ferric offers its own at `/metrics` in any case).
     metrics_backend ("backend"): MetricsBackend = MetricsBackend::Noop, "metrics", None;
     /// Put the host name before the names of metrics.
     metrics_prepend_host ("prepend_host"): bool = false, "metrics", None;

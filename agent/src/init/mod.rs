@@ -5,6 +5,7 @@
 //! [`console::Console`] talks to whoever stands in front of the machine. `main` calls them in that order, before it starts
 //! its async runtime. Nothing here runs when the agent is an ordinary process, and no disk is touched.
 
+pub mod complete;
 pub mod console;
 mod fatal;
 mod modules;
@@ -61,6 +62,14 @@ pub enum Error {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The kernel did not unpack the whole ramdisk.
+    #[error("the ramdisk is incomplete: {mebibytes} MiB of memory do not hold it (root file system {root})")]
+    Incomplete {
+        /// The machine's memory, in MiB; 0 if unknown.
+        mebibytes: u64,
+        /// `tmpfs`, which holds half of the memory, or `ramfs`.
+        root: &'static str,
     },
     /// Virtual media is there and can not be used.
     #[error(transparent)]

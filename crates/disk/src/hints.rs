@@ -396,6 +396,21 @@ mod tests {
     }
 
     #[test]
+    fn an_operator_that_does_not_work_on_text_is_refused_with_those_that_do() {
+        for (hint, instead) in [
+            (json!({"model": "<all-in> foo bar"}), &["`<in>`", "`<or>`"][..]),
+            (json!({"serial": "<range-in> [ 1 5 ]"}), &["`<in>`", "`<or>`"]),
+            (json!({"model": ">= 5"}), &["`s==`", "`<in>`"]),
+            (json!({"vendor": "== foo"}), &["`s==`", "`s!=`"]),
+        ] {
+            let text = Hints::parse(&hint).unwrap_err().to_string();
+            for word in instead {
+                assert!(text.contains(word), "{hint}: {word} is not in {text}");
+            }
+        }
+    }
+
+    #[test]
     fn a_long_world_wide_name_matches_with_and_without_extension() {
         let long = "0x6000c2900102030405060708090a0b0c";
         let disk = Disk {

@@ -9,14 +9,17 @@ use disk::fat::{Entry, Fat};
 use disk::probe::{FileSystem, probe_device};
 use sys::{CommandLine, Runner, SystemRunner};
 
-/// Runs a tool; `None`, and a word about it, when it is not installed.
+/// Reports that a test leaves something out, past the capture of its output: it is counted. At most once a test.
+fn skipped(missing: &[&str]) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {} not installed", missing.join(", "));
+}
+
+/// Runs a tool; `None` when it is not installed.
 fn run(argv: &[&str]) -> Option<String> {
     match SystemRunner.run(&CommandLine::new(argv.iter().copied())) {
         Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
-        Err(sys::RunError::Start { .. }) => {
-            eprintln!("skipped: {} is not installed", argv[0]);
-            None
-        }
+        Err(sys::RunError::Start { .. }) => None,
         Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
     }
 }
@@ -29,8 +32,9 @@ fn blkid(file: &str, key: &str) -> Option<String> {
 #[test]
 fn file_systems_are_recognised_as_blkid_recognises_them() {
     if run(&["/usr/sbin/blkid", "--version"]).is_none() {
-        return;
+        return skipped(&["blkid"]);
     }
+    let mut missing = Vec::new();
     let directory = tempfile::tempdir().unwrap();
     let source = directory.path().join("source");
     std::fs::create_dir(&source).unwrap();
@@ -67,12 +71,16 @@ fn file_systems_are_recognised_as_blkid_recognises_them() {
             [command, &[file][..]].concat()
         };
         if run(&argv).is_none() {
+            missing.push(command[0]);
             continue;
         }
         let FileSystem { kind, label, uuid } = probe_device(Path::new(file)).unwrap().unwrap();
         assert_eq!(Some(kind.to_owned()), blkid(file, "TYPE"), "{command:?}");
         assert_eq!(label, blkid(file, "LABEL"), "{command:?}");
         assert_eq!(uuid, blkid(file, "UUID"), "{command:?}");
+    }
+    if !missing.is_empty() {
+        skipped(&missing);
     }
 }
 
@@ -86,7 +94,7 @@ fn lvm_checksum(bytes: &[u8]) -> u32 {
 #[test]
 fn members_of_volume_groups_and_arrays_are_recognised_as_blkid_recognises_them() {
     if run(&["/usr/sbin/blkid", "--version"]).is_none() {
-        return;
+        return skipped(&["blkid"]);
     }
     let directory = tempfile::tempdir().unwrap();
     let blank = || vec![0u8; 4 << 20]; // on what could be a floppy, blkid looks for none of these
@@ -146,7 +154,7 @@ fn files_of_every_width_of_fat_are_read() {
             .is_none()
             || run(&["/usr/bin/mmd", "-i", file, "::EFI", "::EFI/a vendor's directory"]).is_none()
         {
-            return;
+            return skipped(&["mkfs.vfat or mmd"]);
         }
         let to = "::EFI/a vendor's directory/A Long Name, with ümläuts.CSV";
         run(&["/usr/bin/mcopy", "-i", file, original.to_str().unwrap(), to]);

@@ -25,6 +25,7 @@ def _parser(prog, description):
 def _finish(outcome, rules, options):
     if not outcome.compared:
         print("nothing to compare: no scenario has transcripts of both agents", file=sys.stderr)
+        print("0 passed, 1 failed, 0 skipped")
         return 2
     if options.complete:
         outcome.complaints += outcome.missing

@@ -75,6 +75,9 @@ class Outcome:
             f"{len(self.compared)} scenarios, {total} documented differences in {len(self.explained)} rows, "
             f"{len(self.open)} others, {len(self.complaints)} complaints about the rules"
         )
+        failed = len({scenario for scenario, _, _ in self.open} & set(self.compared))
+        # For .ci/run: scenarios, and one failure for each complaint.
+        lines.append(f"{len(self.compared) - failed} passed, {failed + len(self.complaints)} failed, 0 skipped")
         return "\n".join(lines)
 
 

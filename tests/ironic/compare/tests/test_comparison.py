@@ -30,12 +30,14 @@ class Scenarios(unittest.TestCase):
         outcome = self.outcome(RUN, RUN)
         self.assertTrue(outcome.clean)
         self.assertEqual(outcome.compared, {"x": 4})
+        self.assertEqual(outcome.text().splitlines()[-1], "1 passed, 0 failed, 0 skipped")
 
     def test_a_difference_says_where_and_what(self):
         other = RUN[:-1] + [support.command(support.result("12345678-1234-4234-8234-123456789012", status="FAILED"))]
         text = self.outcome(RUN, other).text()
         for words in ("x / boot 1: command clean.get_clean_steps", "response.body.command_status differs", '"SUCCEEDED"', '"FAILED"'):
             self.assertIn(words, text)
+        self.assertEqual(text.splitlines()[-1], "0 passed, 1 failed, 0 skipped")
 
     def step(self, *answer):
         record = support.command(support.result("12345678-1234-4234-8234-123456789013", "execute_clean_step", *answer), "clean.execute_clean_step")
