@@ -45,7 +45,7 @@ const LUKS2: [u64; 9] =
 /// Sectors of 512 bytes from the end, for Promise FastTrak; the others of its places are in the last MiB.
 const PROMISE: u64 = 3087;
 
-/// Returns what is to be cleared in `source` (a disk, or a partition of it), as (start, length) in bytes. A place that can not be read is
+/// Returns what is to be cleared in `source` (a disk, or a partition of it), as (start, length) in bytes. A place that cannot be read is
 /// among it: what is there is not known. `beat` is called before each read, with its offset.
 pub(crate) fn places<S: Source + ?Sized>(source: &S, beat: &mut dyn FnMut(u64)) -> Vec<(u64, u64)> {
     let mut look = Look { source, beat, found: Vec::new() };
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// A disk of any size that is zero except for a few bytes, and that can not be read in one place.
+    /// A disk of any size that is zero except for a few bytes, and that cannot be read in one place.
     struct Sparse {
         size: u64,
         bytes: BTreeMap<u64, Vec<u8>>,
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_can_not_be_read_is_cleared_as_well() {
+    fn a_place_that_cannot_be_read_is_cleared_as_well() {
         let disk = Sparse { size: 2 * GIB, bytes: BTreeMap::from([(0, vec![0])]), unreadable: GIB };
         let mut beats = 0;
         let found = places(&disk, &mut |_| beats += 1);

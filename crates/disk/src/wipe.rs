@@ -169,7 +169,7 @@ fn ranges<S: Source + ?Sized>(
     ranges
 }
 
-/// **Writes zeroes to ranges.** What can not be written is passed over and put down.
+/// **Writes zeroes to ranges.** What cannot be written is passed over and put down.
 fn clear(
     medium: &dyn Medium,
     ranges: &[(u64, u64)],

@@ -161,7 +161,7 @@ fn loop_wipefs_finds_nothing_on_the_disk_nor_on_its_old_partitions() {
     }
 }
 
-/// A disk of 64 MiB on a file system with room for its parts at 0 (8 MiB) and 40 MiB (4 MiB): every other sector can not be written.
+/// A disk of 64 MiB on a file system with room for its parts at 0 (8 MiB) and 40 MiB (4 MiB): every other sector cannot be written.
 struct Failing {
     device: Option<Loop>,
     directory: tempfile::TempDir,
@@ -196,7 +196,7 @@ impl Drop for Failing {
 }
 
 #[test]
-fn loop_sectors_that_can_not_be_written_are_named_and_all_others_are_overwritten() {
+fn loop_sectors_that_cannot_be_written_are_named_and_all_others_are_overwritten() {
     if !able(&[LOSETUP]) {
         return;
     }
@@ -216,7 +216,7 @@ fn loop_sectors_that_can_not_be_written_are_named_and_all_others_are_overwritten
 }
 
 #[test]
-fn loop_metadata_that_can_not_be_cleared_fails_the_disk_by_range_and_the_rest_is_cleared() {
+fn loop_metadata_that_cannot_be_cleared_fails_the_disk_by_range_and_the_rest_is_cleared() {
     if !able(&[LOSETUP]) {
         return;
     }

@@ -202,11 +202,15 @@ impl BlockDevice {
             match fallocate(&self.file, mode, from, count) {
                 Ok(()) => return Ok(()),
                 Err(Errno::EINTR) => {}
-                Err(errno @ (Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::ENODEV | Errno::EINVAL)) => {
+                Err(errno) if is_unsupported(errno) => {
                     tracing::debug!(device = %self.path.display(), ?method, %errno, "no such way to zero");
                     *self.zero_method() = next;
                 }
-                Err(errno) => return Err(errno.into()),
+                // Bridges announce write-zeroes and then fail them. Where the medium itself is bad, the plain write says so.
+                Err(errno) => {
+                    tracing::warn!(device = %self.path.display(), ?method, %errno, offset, "zeroing failed, writing zeroes");
+                    *self.zero_method() = ZeroMethod::Write;
+                }
             }
         }
     }
@@ -260,9 +264,30 @@ impl BlockDevice {
     }
 }
 
+/// Whether the device or its driver has no such way to zero.
+fn is_unsupported(errno: Errno) -> bool {
+    matches!(errno, Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::ENODEV | Errno::EINVAL)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_that_fails_to_zero_a_range_is_written_with_zeroes() {
+        // A descriptor that is open for reading fails every way to zero with EBADF, the plain write last.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let device = BlockDevice {
+            path: file.path().into(),
+            file: File::open(file.path()).unwrap(),
+            size: 4096,
+            logical_sector_size: 512,
+            zero_method: Mutex::new(ZeroMethod::Punch),
+        };
+        let error = device.zero_range(0, 4096).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::EBADF as i32), "what the plain write said");
+        assert_eq!(*device.zero_method(), ZeroMethod::Write);
+    }
 
     #[test]
     fn aligned_buffers_start_on_a_page_and_are_zero() {

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_can_not_be_reached_fails_the_step_and_is_named() {
+    fn a_store_that_cannot_be_reached_fails_the_step_and_is_named() {
         for (machine, part) in [
             (uefi().file(ERST_TABLE, "ERST").file(BACKEND, "(null)\n"), "ERST"),
             (

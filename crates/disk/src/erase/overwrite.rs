@@ -1,5 +1,5 @@
 //! Writing over every sector: passes of random bytes, then zeroes, and reading the zeroes back where that is asked for. A sector that
-//! can not be written does not end it: the rest of the disk is written, and the sector is named in the end.
+//! cannot be written does not end it: the rest of the disk is written, and the sector is named in the end.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
-    /// A disk of whole sectors in memory, some of which can not be written, read, or keep what they had.
+    /// A disk of whole sectors in memory, some of which cannot be written, read, or keep what they had.
     struct Fake {
         bytes: Mutex<Vec<u8>>,
         unwritable: Vec<u64>,
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_back_names_what_is_not_zero_and_what_can_not_be_read() {
+    fn reading_back_names_what_is_not_zero_and_what_cannot_be_read() {
         let fake = Fake { unreadable: vec![77], stuck: vec![5, 6, 10_000], ..Fake::new() };
         let text = fake.run(ZEROES).1.text().unwrap();
         assert!(
