@@ -197,7 +197,7 @@ impl Command {
     pub fn subject(&self) -> Option<&str> {
         match self {
             Command::ExecuteStep(call) => call.step.get("step").and_then(Value::as_str),
-            Command::PrepareImage { image_info, .. } => Some(&image_info.id),
+            Command::PrepareImage { image_info, .. } => Some(image_info.label()),
             Command::ExecuteBootcInstall(_)
             | Command::RunImage
             | Command::PowerOff
@@ -308,6 +308,13 @@ mod tests {
 
     fn parse(name: &str, params: Value) -> Result<Command, Refusal> {
         Command::parse(name, params.as_object().unwrap().clone())
+    }
+
+    #[test]
+    fn the_subject_of_an_image_holds_no_signature_of_its_url() {
+        let image = json!({"id": "debian?sig=hush", "urls": ["http://h/debian?sig=hush"]});
+        let command = parse("standby.prepare_image", json!({"image_info": image})).unwrap();
+        assert_eq!(command.subject(), Some("debian"));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct ImageRequest {
     /// The complete value of the `Authorization` header, for HTTP sources. It is not sent on to another host. A registry, or
     /// the token server that it names, gets it when it asks for credentials.
     pub authorization: Option<wire::Secret>,
-    /// Proxies for this image. The default takes those of the environment, as reqwest does.
+    /// Proxies for this image. The default takes those of the environment (`http_proxy` and the like).
     pub proxies: Proxies,
     /// Read the disk back after writing and compare, before it is made bootable.
     pub read_back: bool,

@@ -87,6 +87,14 @@ pub struct ImageInfo {
 #[serde(transparent)]
 pub struct OtherKeys(pub Map<String, Value>);
 
+impl ImageInfo {
+    /// Returns the id for messages, logs and events: without what follows `?`. Ironic makes the id from the end of the URL,
+    /// so that may be a signature.
+    pub fn label(&self) -> &str {
+        self.id.split(['?', '#']).next().unwrap_or_default()
+    }
+}
+
 impl std::fmt::Debug for OtherKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()

@@ -118,7 +118,7 @@ pub(crate) fn complete(info: &mut ImageInfo, instance_info: Option<&Value>) {
 
 /// The id without what may be secret: the conductor sends what follows the last slash of the URL, signatures included.
 pub(super) fn label(info: &ImageInfo) -> &str {
-    info.id.split(['?', '#']).next().unwrap_or_default()
+    info.label()
 }
 
 /// Source: data plane page, 1.5. The pair of algorithm and value is preferred where the algorithm is known.

@@ -1,4 +1,4 @@
-//! The HTTP/1.1 client of downloads: `GET`, over TCP or TLS, through proxies, with redirects and cookies.
+//! The HTTP/1.1 client for downloads: `GET`, over TCP or TLS, through proxies, with redirects and cookies.
 //!
 //! Servers that hold images are old, scripted or behind gateways, and answer in ways that RFC 9112 does not allow and that
 //! curl and requests take. This client takes them too; docs/data-plane/1-images.md lists what. It asks once: retries,
