@@ -1,5 +1,7 @@
 //! The client towards the conductor: several URLs, versions, headers, trust.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+// A test of the environment needs a process of its own.
+#![allow(clippy::disallowed_methods)]
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -142,4 +144,110 @@ async fn a_server_is_trusted_by_the_configured_anchor_or_when_told_to_trust_anyo
     std::fs::write(etc.join("tls.conf"), "[DEFAULT]\ncafile = /ca.pem\n").unwrap();
     assert!(call(format!("ipa-api-url={url}")).await.is_ok());
     assert!(call(format!("ipa-api-url={url} ipa-tls-min-version=1.3")).await.is_ok());
+}
+
+/// A server that answers each request with the next status of a list, the last one for ever.
+async fn of_statuses(statuses: &'static [u16]) -> (String, Arc<std::sync::atomic::AtomicUsize>) {
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = asked.clone();
+    let router = Router::new().fallback(move || {
+        let number = counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let status = statuses.get(number).or(statuses.last()).copied().unwrap();
+        async move { (axum::http::StatusCode::from_u16(status).unwrap(), "{}") }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, asked)
+}
+
+async fn statuses_of(client: &Client, calls: usize) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for _ in 0..calls {
+        statuses.push(client.call(Method::GET, "/v1/lookup", None, None).await.unwrap().status);
+    }
+    statuses
+}
+
+#[tokio::test]
+async fn a_url_that_goes_on_answering_503_is_left_for_the_next_one() {
+    let (busy, asked) = of_statuses(&[503]).await;
+    let (good, _) = of_statuses(&[200]).await;
+    let both = client(EMPTY.as_ref(), &format!("ipa-api-url={busy},{good}"));
+    assert_eq!(statuses_of(&both, 5).await, [503, 503, 200, 200, 200]);
+    assert_eq!(both.urls(), [good.clone(), busy.clone()]);
+    assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 3, "the good one goes first now");
+
+    // A hiccup changes nothing, and an answer in between starts the count again.
+    let (hiccup, _) = of_statuses(&[503, 503, 404, 500, 502, 200]).await;
+    let calm = client(EMPTY.as_ref(), &format!("ipa-api-url={hiccup},{good}"));
+    assert_eq!(statuses_of(&calm, 6).await, [503, 503, 404, 500, 502, 200]);
+    assert_eq!(calm.urls()[0], hiccup);
+
+    // Where no other does better the error is the answer, and the order stays.
+    let dead = dead().await;
+    let alone = client(EMPTY.as_ref(), &format!("ipa-api-url={busy},{dead}"));
+    assert_eq!(statuses_of(&alone, 4).await, [503; 4]);
+    // The first comes back once the second fails.
+    let (tired, _) = of_statuses(&[200, 503]).await;
+    let (back, _) = of_statuses(&[503, 503, 503, 200]).await;
+    let turns = client(EMPTY.as_ref(), &format!("ipa-api-url={back},{tired}"));
+    assert_eq!(statuses_of(&turns, 6).await, [503, 503, 200, 503, 503, 200]);
+    assert_eq!(turns.urls(), [back, tired]);
+}
+
+#[tokio::test]
+async fn the_conductor_is_called_directly_whatever_the_environment_says_about_proxies() {
+    const CHILD: &str = "FERRIC_TEST_PROXY";
+    // The environment of this process belongs to all tests, so a process of its own runs this one.
+    if std::env::var_os(CHILD).is_none() {
+        let (proxy, requests) = server("{}").await;
+        let name = "the_conductor_is_called_directly_whatever_the_environment_says_about_proxies";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", name, "--nocapture"]).env(CHILD, "1");
+        for variable in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+            child.env(variable, &proxy);
+        }
+        let done = tokio::task::spawn_blocking(move || child.output().unwrap()).await.unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+        assert!(requests.lock().unwrap().is_empty(), "{requests:?}");
+        return;
+    }
+    let (conductor, requests) = server("{}").await;
+    let direct = client(EMPTY.as_ref(), &format!("ipa-api-url={conductor}"));
+    direct.call(Method::GET, "/v1/lookup", None, None).await.unwrap();
+    assert_eq!(requests.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_proxy_of_the_option_is_used_and_named_when_it_fails() {
+    let (proxy, requests) = server("{}").await;
+    let through = |proxy: &str| {
+        client(
+            EMPTY.as_ref(),
+            &format!("ipa-api-url=http://conductor.invalid:6385 ferric-conductor-proxy={proxy}"),
+        )
+    };
+    through(&proxy).call(Method::GET, "/v1/lookup", None, None).await.unwrap();
+    assert!(
+        requests.lock().unwrap()[0].contains("GET http://conductor.invalid:6385/v1/lookup"),
+        "{requests:?}"
+    );
+    let dead = dead().await.replace("http://", "http://user:s3cret@");
+    let text = through(&dead).call(Method::GET, "/v1/lookup", None, None).await.unwrap_err().told();
+    assert!(text.contains("through the proxy http://***@127.0.0.1:") && !text.contains("s3cret"), "{text}");
+}
+
+#[tokio::test]
+async fn user_and_password_of_the_api_url_are_in_no_error_and_are_sent() {
+    let (good, _) = server("{}").await;
+    let with = |url: &str| url.replace("http://", "http://user:s3cret@");
+    let answered = client(EMPTY.as_ref(), &format!("ipa-api-url={}", with(&good)));
+    let reply = answered.call(Method::GET, "/v1/lookup?addresses=a", None, None).await.unwrap();
+    assert!(reply.url.starts_with("http://***@127.0.0.1"), "{}", reply.url);
+    assert!(!answered.shown_urls().contains("s3cret"));
+    let silent =
+        client(EMPTY.as_ref(), &format!("ipa-api-url={},{}", with(&dead().await), with(&dead().await)));
+    let text = silent.call(Method::GET, "/", None, None).await.unwrap_err().told();
+    assert!(text.contains("http://***@") && !text.contains("s3cret"), "{text}");
 }

@@ -295,3 +295,36 @@ async fn a_token_that_somebody_has_fetched_before_is_told_with_its_remedy() {
     let text = ended.unwrap().unwrap_err().to_string();
     assert!(text.contains("has given out the token") && text.contains("power-cycle the node"), "{text}");
 }
+
+async fn lookup_of(body: serde_json::Value) -> Result<wire::LookupReply, ferric_agent::conductor::Error> {
+    let (url, _) = server(vec![version(), reply("200 OK", "", &body.to_string())]).await;
+    let limits = ferric_agent::conductor::LookupLimits {
+        timeout: Duration::from_millis(300),
+        interval: Duration::from_millis(200),
+    };
+    let client = client(&format!("ipa-api-url={url}"));
+    ferric_agent::conductor::lookup(&client, &["a".into()], None, limits, &events::Events::default()).await
+}
+
+#[tokio::test]
+async fn one_odd_optional_value_does_not_refuse_the_lookup() {
+    let config = serde_json::json!({
+        "heartbeat_timeout": 300.0, "agent_token": TOKEN, "permitted_image_formats": "raw,qcow2",
+        "agent_md5_checksum_enable": "true", "tls_min_version": null, "agent_skip_bmc_detect": {"no": "sense"},
+    });
+    let found =
+        lookup_of(serde_json::json!({"node": {"uuid": NODE}, "config": config})).await.unwrap().config;
+    assert_eq!(found.heartbeat_timeout, 300);
+    assert_eq!(found.permitted_image_formats.unwrap(), ["raw", "qcow2"]);
+    assert_eq!((found.agent_md5_checksum_enable, found.agent_skip_bmc_detect), (Some(true), None));
+}
+
+#[tokio::test]
+async fn a_node_whose_uuid_leads_to_another_path_is_refused() {
+    let config = serde_json::json!({"heartbeat_timeout": 300, "agent_token": TOKEN});
+    for uuid in ["../../../etc/passwd?x=", "a/b", "..", "u#x"] {
+        let error =
+            lookup_of(serde_json::json!({"node": {"uuid": uuid}, "config": config})).await.unwrap_err();
+        assert!(error.told().contains("can not stand in the path of a URL"), "{}", error.told());
+    }
+}

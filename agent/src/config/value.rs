@@ -114,7 +114,7 @@ impl std::ops::Deref for CallbackUrls {
 impl OptionValue for CallbackUrls {
     const EXPECTED: &'static str = Urls::EXPECTED;
     fn parse(text: &str) -> Option<Self> {
-        Urls::parse(text).map(|_| Self(text.into()))
+        (!text.split(',').any(has_bare_address)).then(|| Self(text.into()))
     }
     fn expected(text: &str) -> &'static str {
         Urls::expected(text)

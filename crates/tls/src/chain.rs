@@ -282,6 +282,17 @@ impl Search<'_> {
     fn check_issuer(&self, issuer: &Link<'_>, path: &[&Link<'_>], least: Authority) -> Result<(), Cause> {
         let rules = issuer.rules.as_ref().map_err(Clone::clone)?;
         let Some(last) = path.last() else { return Err(Cause::UnknownIssuer) };
+        // First of all, so that an authority which only has the same name is not blamed.
+        let Some(left) = self.left.get().checked_sub(1) else {
+            return Err(Cause::Unfit("comes with too many others".into()));
+        };
+        self.left.set(left);
+        let (signed, by) = (&last.certificate, &issuer.certificate.tbs_certificate.subject_pki);
+        Key::read(by)?.verifies_certificate(
+            &signed.signature_algorithm,
+            signed.tbs_certificate.as_ref(),
+            &signed.signature_value.data,
+        )?;
         if rules.authority == Authority::No
             || (rules.authority == Authority::AsAnchor && least == Authority::Yes)
         {
@@ -304,16 +315,7 @@ impl Search<'_> {
                 issuer.shown()
             )));
         }
-        let Some(left) = self.left.get().checked_sub(1) else {
-            return Err(Cause::Unfit("comes with too many others".into()));
-        };
-        self.left.set(left);
-        let (signed, by) = (&last.certificate, &issuer.certificate.tbs_certificate.subject_pki);
-        Key::read(by)?.verifies_certificate(
-            &signed.signature_algorithm,
-            signed.tbs_certificate.as_ref(),
-            &signed.signature_value.data,
-        )
+        Ok(())
     }
 
     /// Judges a path from the server's certificate to an anchor by its names and its time.
