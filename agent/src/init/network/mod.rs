@@ -421,7 +421,10 @@ impl Network {
                 made => made,
             };
             match made {
-                Ok(()) => self.take_up(host, Link::made(vlan.name.clone(), link.mac), false),
+                Ok(()) => {
+                    let made = Link::made(vlan.name.clone(), link.mac);
+                    self.take_up(host, Link { permanent: link.permanent, ..made }, false);
+                }
                 Err(error) => {
                     let message =
                         format!("network: VLAN {} on {} cannot be made: {error}", vlan.name, link.name);
