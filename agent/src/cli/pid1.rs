@@ -62,8 +62,8 @@ fn agent(
     for name in vlan::create(host, &config) {
         network.adopt(host, &name);
     }
-    network.find_way(&config.api_url);
     console.banner(&Identity::collect(host, Some(&config), Some(&network)));
+    network.find_way(&config.api_url);
     let log = logging.ring;
     // Nobody starts process 1 again: what may come right with time is tried for ever.
     let leased_time_servers = network.interfaces().into_iter().flat_map(|up| up.ntp).collect();

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::{Answered, Error, Said};
 use crate::exchange::exchange;
@@ -20,14 +20,22 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Most aliases that are asked for one after the other.
 const MOST_ALIASES: usize = 8;
 
-/// Asks for the addresses of a name.
-pub(crate) async fn ask(settings: &Settings, name: &str, port: u16) -> Result<Vec<IpAddr>, Error> {
+/// Asks for the addresses of a name, for `limit` at most.
+pub(crate) async fn ask(
+    settings: &Settings,
+    name: &str,
+    port: u16,
+    limit: Duration,
+) -> Result<Vec<IpAddr>, Error> {
     if settings.servers.is_empty() {
         return Err(Error::NoServer { name: name.to_owned() });
     }
+    let deadline = Instant::now() + limit;
     let candidates = candidates(settings, name);
     let mut said: Vec<Said> = Vec::new();
     for attempt in 0..settings.attempts {
+        // A server that says nothing to one name is not waited for again for the next one.
+        let mut silent: Vec<SocketAddr> = Vec::new();
         for candidate in &candidates {
             for server in &settings.servers {
                 let mut server = *server;
@@ -35,18 +43,25 @@ pub(crate) async fn ask(settings: &Settings, name: &str, port: u16) -> Result<Ve
                 // Only silence and failure are worth asking about again.
                 let known = said.iter().position(|said| said.server == server && said.name == *candidate);
                 let settled = known.and_then(|known| said.get(known)).is_some_and(is_settled);
-                if attempt > 0 && settled {
+                if silent.contains(&server) || (attempt > 0 && settled) {
                     continue;
                 }
-                match both(server, candidate, settings.patience).await {
-                    Ok(found) => return Ok(found),
-                    Err(answer) => {
-                        tracing::debug!(%answer, "no address");
-                        match known.and_then(|known| said.get_mut(known)) {
-                            Some(known) => *known = answer,
-                            None => said.push(answer),
-                        }
+                let asked = timeout_at(deadline, both(server, candidate, settings.patience)).await;
+                let answer = match asked {
+                    Ok(Ok(found)) => return Ok(found),
+                    Ok(Err(answer)) => answer,
+                    Err(_) if said.is_empty() => {
+                        return Err(Error::TimedOut { name: name.to_owned(), limit });
                     }
+                    Err(_) => return Err(Error::NoAddress { name: name.to_owned(), said }),
+                };
+                tracing::debug!(%answer, "no address");
+                if matches!((&answer.ipv4, &answer.ipv6), (Answered::Nothing(_), Answered::Nothing(_))) {
+                    silent.push(server);
+                }
+                match known.and_then(|known| said.get_mut(known)) {
+                    Some(known) => *known = answer,
+                    None => said.push(answer),
                 }
             }
         }

@@ -82,8 +82,7 @@ impl Resolver {
             return known;
         }
         let settings = files::Settings::read(&self.root);
-        let asked = tokio::time::timeout(LIMIT, ask::ask(&settings, name, self.port)).await;
-        let found = asked.map_err(|_| Error::TimedOut { name: name.to_owned(), limit: LIMIT })??;
+        let found = ask::ask(&settings, name, self.port, LIMIT).await?;
         Ok(order::best_first(found).into_iter().map(|address| SocketAddr::new(address, port)).collect())
     }
 

@@ -330,6 +330,24 @@ fn short_names_are_looked_up_in_the_search_domains() {
 }
 
 #[test]
+fn a_silent_server_costs_its_time_once_however_many_search_domains_there_are() {
+    let first = Server::start(
+        "127.0.0.1",
+        0,
+        &["box.a.lab", "box.b.lab", "box.c.lab", "box.d.lab", "box"]
+            .map(|name| [(name, A, Reply::Silence), (name, AAAA, Reply::Silence)])
+            .concat(),
+    );
+    let known = [("box.d.lab", A, Reply::Addresses(vec![ip("127.0.0.9")]))];
+    let _second = Server::start("127.0.0.2", first.port, &known);
+    let lines = "search a.lab b.lab c.lab d.lab\nnameserver 127.0.0.1\nnameserver 127.0.0.2";
+    let (resolver, _root) = resolver(first.port, lines);
+    let started = Instant::now();
+    assert_eq!(addresses(&resolver.resolve("box", 1).unwrap()), ["127.0.0.9"]);
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+#[test]
 fn hosts_go_before_servers_and_addresses_need_neither() {
     let server = Server::start("127.0.0.1", 0, &[]);
     let (resolver, root) = resolver(server.port, ONE);

@@ -15,6 +15,7 @@ mod given;
 mod ipv6;
 mod link;
 mod mac;
+mod making;
 mod names;
 mod plan;
 mod state;
@@ -36,7 +37,7 @@ use files::Baked;
 use given::{Given, GivenLink, LinkKind};
 use link::Link;
 pub use mac::{Mac, NotAMac};
-use plan::{Group, GroupKind, Method, Plan, Request, StaticAddress};
+use plan::{Method, Plan, Request, StaticAddress};
 use state::{Condition, Graces, Shared};
 
 /// Reads anything that a network says in any of its languages (DHCP, DHCPv6, router advertisements) and forgets it. For whoever
@@ -323,14 +324,7 @@ impl Network {
             }
         };
         match self.shared.plan().group_of(&link) {
-            Some(group) => {
-                if let Err(error) = self.join(host, &link, index, group) {
-                    let reason = format!("cannot become a part of {}: {error}", group.name);
-                    tracing::warn!(interface = link.name, reason, "network interface");
-                    self.notice(format!("network: {} {reason}", link.name));
-                    self.shared.set(&link, Condition::Failed(reason));
-                }
-            }
+            Some(group) => self.join_or_report(host, &link, index, group),
             None => self.take_up_alone(host, link, index, first),
         }
     }
@@ -410,76 +404,6 @@ impl Network {
         }
         if dhcp {
             super::spawn(&format!("dhcp-{}", care.link.name), move || care.run_dhcp());
-        }
-    }
-
-    /// Makes the VLANs that the kernel command line asks for on an interface, and takes care of them.
-    fn make_vlans(&self, host: &Host, link: &Link, index: u32) {
-        for vlan in self.shared.plan().all_vlans_on(link) {
-            let made = match sys::net::link::create_vlan(index, &vlan.name, vlan.id) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                made => made,
-            };
-            match made {
-                Ok(()) => self.take_up(host, Link::made(vlan.name.clone(), link.mac), false),
-                Err(error) => {
-                    let message =
-                        format!("network: VLAN {} on {} cannot be made: {error}", vlan.name, link.name);
-                    tracing::warn!("{message}");
-                    self.notice(message);
-                }
-            }
-        }
-    }
-
-    /// Makes an interface a part of a bond or a bridge, which the first of its members makes.
-    fn join(&self, host: &Host, link: &Link, index: u32, group: &Group) -> io::Result<()> {
-        let is_new = self.shared.is_first_member(&group.name);
-        if is_new {
-            let make = || match &group.kind {
-                GroupKind::Bond { mode, .. } => sys::net::link::create_bond(&group.name, *mode),
-                GroupKind::Bridge => sys::net::link::create_bridge(&group.name),
-            };
-            match make() {
-                // The kernel's driver makes a `bond0` of its own when it is loaded.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    sys::net::link::delete(sys::net::route::interface_index(&group.name)?)?;
-                    make()?;
-                }
-                made => made?,
-            }
-        }
-        let whole = sys::net::route::interface_index(&group.name)?;
-        if is_new {
-            self.set_options(host, group);
-            sys::net::link::set_mac(whole, link.mac.0)?;
-        }
-        sys::net::link::set_down(index)?;
-        sys::net::link::set_master(index, whole)?;
-        sys::net::route::set_up(index)?;
-        self.shared.set(link, Condition::Member(group.name.clone()));
-        if is_new {
-            if let Some(mtu) = group.mtu
-                && let Err(error) = sys::net::route::set_mtu(whole, mtu)
-            {
-                self.notice(format!("network: {}: the packet size {mtu} cannot be set: {error}", group.name));
-            }
-            self.take_up(host, Link::made(group.name.clone(), link.mac), false);
-        }
-        Ok(())
-    }
-
-    /// Writes the options of a bond where the kernel takes them: before it has members.
-    fn set_options(&self, host: &Host, group: &Group) {
-        let GroupKind::Bond { options, .. } = &group.kind else { return };
-        for (key, value) in options {
-            let path = host.path(format!("/sys/class/net/{}/bonding/{key}", group.name));
-            if let Err(error) = std::fs::write(path, value) {
-                let message =
-                    format!("network: bond {}: option {key}={value} cannot be set: {error}", group.name);
-                tracing::warn!("{message}");
-                self.notice(message);
-            }
         }
     }
 

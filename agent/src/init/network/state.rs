@@ -172,9 +172,18 @@ impl Shared {
             [state.first_up, state.first_ipv6].into_iter().flatten().map(|first| first.elapsed()).max();
         let elapsed = since.unwrap_or_default();
         let plan = &self.0.plan;
-        if plan.knows_boot_interface() {
-            let boot = state.links.values().find(|state| plan.is_boot_interface(&state.link));
-            return boot.is_some_and(is_up) || elapsed >= graces.boot;
+        let boot = state.links.values().find(|state| plan.is_boot_interface(&state.link));
+        match boot {
+            Some(boot)
+                if is_up(boot) || state.links.values().any(|link| link.stands_on(boot) && is_up(link)) =>
+            {
+                return true;
+            }
+            // It will have no address of its own: the bond that it is a part of has one, or another one has to do.
+            Some(boot) if boot.condition.is_without_address() => {}
+            Some(_) => return elapsed >= graces.boot,
+            None if plan.knows_boot_interface() => return elapsed >= graces.boot,
+            None => {}
         }
         elapsed >= graces.others || state.links.values().all(LinkState::is_settled)
     }
@@ -249,6 +258,11 @@ impl LinkState {
         self.ipv6.addresses.iter().filter(move |address| given != Some(address.address.into()))
     }
 
+    /// Whether this is a VLAN on that interface.
+    fn stands_on(&self, other: &LinkState) -> bool {
+        self.link.is_made && self.link.permanent == other.link.permanent
+    }
+
     /// Whether waiting any longer promises nothing.
     fn is_settled(&self) -> bool {
         match self.condition {
@@ -274,6 +288,19 @@ impl LinkState {
 impl Condition {
     fn is_up(&self) -> bool {
         matches!(self, Condition::Up(_))
+    }
+
+    /// Whether nobody will ever give it an address.
+    fn is_without_address(&self) -> bool {
+        match self {
+            Condition::Unused | Condition::Bare | Condition::Member(_) | Condition::Failed(_) => true,
+            Condition::Starting
+            | Condition::NoCarrier
+            | Condition::Asking
+            | Condition::NoAnswer
+            | Condition::Up(_)
+            | Condition::Ipv6Only => false,
+        }
     }
 
     /// Whether waiting any longer for IPv4 promises nothing.
@@ -368,6 +395,21 @@ mod tests {
         let names: Vec<_> = shared.ups().into_iter().map(|up| up.name).collect();
         assert_eq!(names, ["eth10", "eth2"]);
         assert!(shared.describe()[1].ends_with("(booted from)"), "{:?}", shared.describe());
+    }
+
+    #[test]
+    fn a_bond_and_a_vlan_of_the_interface_booted_from_count_for_it() {
+        let plan = || Plan::new(&Cmdline::parse("BOOTIF=01-00-00-00-00-00-02"));
+        let bonded = Shared::new(plan());
+        bonded.set(&link(2), Condition::Member("bond0".into()));
+        bonded.set(&Link::made("bond0".into(), Mac([0, 0, 0, 0, 0, 1])), up(9, false));
+        assert!(bonded.is_ready(PATIENT));
+        let tagged = Shared::new(plan());
+        tagged.set(&link(2), Condition::Asking);
+        tagged.set(&link(3), up(3, false));
+        assert!(!tagged.is_ready(HASTY), "the interface booted from still asks");
+        tagged.set(&Link::made("eth2.5".into(), link(2).mac), up(9, false));
+        assert!(tagged.is_ready(PATIENT));
     }
 
     #[test]

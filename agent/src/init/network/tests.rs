@@ -33,7 +33,7 @@ impl Server {
         let holder = command("/usr/bin/unshare").args(["-n", "/usr/bin/sleep", "300"]).spawn().unwrap();
         let pid = holder.id();
         let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
-        while namespace(&pid.to_string()) == namespace("self") {
+        while namespace(&pid.to_string()) == namespace("thread-self") {
             thread::sleep(Duration::from_millis(10));
         }
         run("/usr/sbin/ip", "link add eth0 type veth peer name srv0");
@@ -362,10 +362,11 @@ impl Far {
         let holder = command("/usr/bin/unshare").args(["-n", "/usr/bin/sleep", "300"]).spawn().unwrap();
         let far = Self(holder);
         let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
-        while namespace(&far.0.id().to_string()) == namespace("self") {
+        while namespace(&far.0.id().to_string()) == namespace("thread-self") {
             thread::sleep(Duration::from_millis(10));
         }
-        run("/usr/sbin/ip", &format!("link add {near} type veth peer name srv0 netns {}", far.0.id()));
+        run("/usr/sbin/ip", &format!("link add {near} type veth peer name srv0"));
+        run("/usr/sbin/ip", &format!("link set srv0 netns {}", far.0.id()));
         far.inside(&format!("addr add {address} dev srv0"));
         far.inside("link set srv0 up");
         far.inside("link set lo up");

@@ -15,6 +15,8 @@ use super::{Network, Up};
 
 /// How long a server may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the start waits for the first round.
+const FIRST_ROUND: Duration = Duration::from_secs(12);
 /// The pause between two rounds.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Metrics of the routes that lead to the conductor: better than those of any interface.
@@ -22,18 +24,22 @@ const HOST_METRIC: u32 = 10;
 const DEFAULT_METRIC: u32 = 50;
 
 impl Network {
-    /// Looks for the interface that leads to one of these API URLs, in the background, until one answers.
+    /// Looks for the interface that leads to one of these API URLs, in the background, until one answers. Waits for the first
+    /// round, [`FIRST_ROUND`] at most: a call that is sent the wrong way would take longer to fail.
     pub fn find_way(&self, urls: &[String]) {
         let servers: Vec<(String, u16)> = urls.iter().filter_map(|url| server_of(url)).collect();
         if servers.is_empty() || self.shared.plan().is_off() {
             return;
         }
         let network = self.clone();
+        let (done, first_round) = std::sync::mpsc::channel();
         super::super::spawn("way", move || {
             while !network.found_way(&servers) {
+                let _ = done.send(()); // nobody waits for the later ones
                 thread::sleep(PAUSE);
             }
         });
+        let _ = first_round.recv_timeout(FIRST_ROUND); // found, not found, or still looking: the same from here on
     }
 
     /// One round. True when there is nothing left to look for.
