@@ -45,6 +45,8 @@ pub(crate) async fn plan(
     if header.virtual_size > disk {
         return Err(Error::TooLarge { image: header.virtual_size, disk });
     }
+    // Where the length is not known, the stream does this at its end.
+    total.map_or(Ok(()), |total| header.within(total)).map_err(|error| error.at(0))?;
     let mut reader = Reader::new(source, first, total);
     let stream = match known(&mut reader, &header).await {
         Ok(Some((map, zeroes))) => {
