@@ -37,7 +37,7 @@ mod translate;
 mod write;
 
 pub use cancel::Cancel;
-pub use compressed::Compression;
+pub use compressed::{Compression, DecoderMemory};
 pub use digest::{Algorithm, DigestError, ExpectedDigest};
 pub use error::{Error, ErrorKind};
 pub use format::{Format, FormatError};
