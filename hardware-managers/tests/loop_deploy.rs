@@ -239,7 +239,26 @@ fn loop_image_without_partition_table_is_refused_after_writing() {
     let machine = machine(disk.name(), disk.name());
     let error = machine.write_image(info(&url, &sha256(&image)), Value::Null).unwrap_err();
     assert!(matches!(error, Error::InvalidImage { .. }), "{error:?}");
+    assert!(error.to_string().contains("allow_no_partition_table"), "{error}");
     assert_eq!(machine.deployment.partition_uuids(), json!({}));
+}
+
+#[test]
+fn loop_image_without_partition_table_is_written_where_that_is_allowed_and_no_config_drive_needs_one() {
+    let Some(disk) = Loop::new() else { return };
+    let mut image = image();
+    image[510..512].fill(0);
+    let url = serve(vec![("test.raw", image.clone())]);
+    let machine = machine(disk.name(), disk.name());
+    let before = disk.read(0, MIB);
+    let mut info = info(&url, &sha256(&image));
+    info["allow_no_partition_table"] = json!(true);
+    let error = machine.write_image(info.clone(), json!(conductor_form(&config_drive()))).unwrap_err();
+    assert!(matches!(error, Error::InvalidImage { .. }), "{error:?}");
+    assert!(error.to_string().contains("table-missing"), "{error}");
+    assert!(disk.read(0, MIB) == before, "nothing was written");
+    machine.write_image(info, Value::Null).unwrap();
+    assert!(disk.read(0, image.len()) == image);
 }
 
 #[test]

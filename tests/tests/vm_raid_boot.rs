@@ -174,6 +174,7 @@ mod inside {
             signature: Default::default(),
             verify: false,
             translate_sector_size: Default::default(),
+            allow_no_partition_table: false,
             partition: None,
         };
         let deployed = deployment.write(&cx, &image, None, &Choice::Hints).map_err(show)?;

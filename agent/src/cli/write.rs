@@ -2,6 +2,7 @@
 //!
 //! stdout is data (a summary, and the events with `--progress json`), stderr is talk. Must not run inside an async runtime.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use hardware_managers::{
     Checksum, Choice, ConfigDrive, Deployed, Deployment, Image, ImageSignature, Settings, Signatures,
 };
 use hwm::Context;
-use imaging::{ExpectedDigest, Format, OciReference, Proxies, PublicKey, Transport, TrustedKeys};
+use imaging::{
+    DecoderMemory, ExpectedDigest, Format, OciReference, Proxies, PublicKey, Transport, TrustedKeys,
+};
 use serde_json::{Value, json};
 use sys::Host;
 
@@ -72,6 +75,14 @@ pub struct WriteArgs {
     /// Rewrite a GPT that was made for sectors of another size than the disk's.
     #[arg(long)]
     pub translate_sector_size: bool,
+    /// Accept a whole-disk image that has no partition table, or an empty one: a file system or volume over the whole disk. Such a
+    /// disk does not boot.
+    #[arg(long, conflicts_with = "config_drive")]
+    pub allow_no_partition_table: bool,
+    /// MiB of memory that unpacking the image may take (the window of zstd, the dictionary of xz). [default: a quarter of what is
+    /// available, and at least 24]
+    #[arg(long, value_name = "MIB")]
+    pub memory: Option<NonZeroU32>,
     /// Read the disk back and compare, before it is made bootable.
     #[arg(long)]
     pub verify: bool,
@@ -111,6 +122,9 @@ fn write(args: &WriteArgs, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> 
         transport: Transport {
             ca_file: args.ca_file.clone(),
             insecure: args.insecure,
+            decoder_memory: args
+                .memory
+                .map_or(DecoderMemory::default(), |mib| DecoderMemory::Limit(u64::from(mib.get()) << 20)),
             ..Transport::default()
         },
         translate_sector_size: args.translate_sector_size,
@@ -125,6 +139,7 @@ fn write(args: &WriteArgs, interrupted: &Arc<AtomicBool>) -> Result<(), Failed> 
         checksum: checksum(args)?,
         format: args.format.unwrap_or(Format::Detect),
         translate_sector_size: None,
+        allow_no_partition_table: args.allow_no_partition_table,
         authorization: args.auth.as_deref().map(|file| credentials::read(file, &args.url)).transpose()?,
         proxies: Proxies::default(),
         signature: signature(args)?,

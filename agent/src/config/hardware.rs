@@ -1,7 +1,7 @@
 //! What the configuration says to the hardware managers.
 
 use hardware_managers::{Containers, Credentials, Partitioning, RootVolumes, Settings, Signatures};
-use imaging::Transport;
+use imaging::{DecoderMemory, Transport};
 
 use super::Config;
 
@@ -80,7 +80,9 @@ impl Config {
             retry_interval: *self.image_download_connection_retry_interval,
             max_duration: Some(*self.image_download_max_duration).filter(|limit| !limit.is_zero()),
             client_certificate: files.map(|(certificate, key)| tls::Identity { certificate, key }),
-            decoder_memory: u64::from(self.image_decoder_memory.get()) << 20,
+            decoder_memory: self
+                .image_decoder_memory
+                .map_or(DecoderMemory::default(), |mib| DecoderMemory::Limit(u64::from(mib.get()) << 20)),
         }
     }
 }
@@ -105,13 +107,16 @@ mod tests {
         ];
         let overrides = Overrides { values, ..Overrides::default() };
         let host = sys::fake::host("/nonexistent");
-        let cmdline = Cmdline::parse("ferric-disks=vda,serial:A* ipa-disk-wait-attempts=0");
+        let cmdline = Cmdline::parse(
+            "ferric-disks=vda,serial:A* ipa-disk-wait-attempts=0 ferric-image-decoder-memory=100",
+        );
         let (mut config, _) = Config::load(&host, &cmdline, &overrides).unwrap();
         assert_eq!(config.disks.origin, Origin::Kernel("ferric-disks"));
         let before = config.hardware_settings();
         assert_eq!(before.allow.as_ref().unwrap().to_string(), "/dev/vda,serial:A*");
         assert_eq!(before.image_server.as_ref().unwrap().user, "u");
         assert_eq!((before.transport.attempts, before.transport.insecure), (3, true));
+        assert_eq!(before.transport.decoder_memory, DecoderMemory::Limit(100 << 20));
         assert_eq!((before.disk_wait_attempts, before.transport.minimum_tls), (1, tls::Version::V1_2));
         let reply = serde_json::json!({"heartbeat_timeout": 1, "tls_min_version": "1.3", "agent_md5_checksum_enable": false});
         config.apply_lookup(&serde_json::from_value(reply).unwrap());
@@ -128,6 +133,7 @@ mod tests {
         assert_eq!(from_options.guard_special_filesystems, own.guard_special_filesystems);
         assert_eq!(from_options.disk_wait_delay, own.disk_wait_delay);
         assert_eq!(from_options.erase_stall_limit, own.erase_stall_limit);
+        assert_eq!(from_options.transport.decoder_memory, own.transport.decoder_memory);
     }
 
     #[test]

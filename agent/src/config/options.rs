@@ -297,8 +297,9 @@ options! {
     boot_interface: Option<String> = None, "DEFAULT", Some("BOOTIF");
     /// The only disks that may be written: names, by-path or serial globs, comma-separated.
     disks: Disks = Disks::default(), "DEFAULT", Some("ferric-disks");
-    /// MiB of memory that unpacking a zstd or xz image may take; images that ask for more are refused.
-    image_decoder_memory: NonZeroU32 = count(24), "DEFAULT", Some("ferric-image-decoder-memory");
+    /// MiB of memory that unpacking a zstd or xz image may take; images that need more are refused. Unset, a quarter of what is
+    /// available, and at least 24.
+    image_decoder_memory: Option<NonZeroU32> = None, "DEFAULT", Some("ferric-image-decoder-memory");
     /// Rewrite a GPT that was made for sectors of another size than the disk's, instead of refusing the image.
     translate_sector_size: bool = false, "DEFAULT", Some("ferric-translate-sector-size");
     /// Read disks back and compare after an image was written, before they can boot.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use events::Phase;
 
 use crate::client::HttpError;
-use crate::compressed::Compression;
+use crate::compressed::{Compression, DecoderMemory};
 use crate::digest::Algorithm;
 use crate::inspect::{Refusal, Rule};
 use crate::qcow2::Qcow2Error;
@@ -202,14 +202,18 @@ pub enum Error {
     },
     /// A compressed image asks for more memory than it may have.
     #[error(
-        "the {compression} image needs more than {limit} bytes of memory to decompress: compress it with a smaller \
-         window ({advice}), or allow more"
+        "the {compression} image needs {} MiB of memory to decompress and may take {memory}: allow more \
+         (image_decoder_memory in MiB, kernel parameter ferric-image-decoder-memory, `ferric-agent write --memory`), or \
+         compress the image with {advice}",
+        needed.div_ceil(1 << 20)
     )]
     DecoderMemory {
         /// The compression.
         compression: Compression,
-        /// The limit in bytes.
-        limit: u64,
+        /// What it needs, in bytes.
+        needed: u64,
+        /// What it may take.
+        memory: DecoderMemory,
         /// What to compress with.
         advice: &'static str,
     },

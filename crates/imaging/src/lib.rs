@@ -39,7 +39,7 @@ mod write;
 
 pub use cancel::Cancel;
 pub use client::{HttpError, percent_decoded};
-pub use compressed::Compression;
+pub use compressed::{Compression, DecoderMemory};
 pub use digest::{Algorithm, DigestError, ExpectedDigest};
 pub use error::{Error, ErrorKind};
 pub use format::{Format, FormatError};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Checks, ExpectedDigest, ExpectedSignature, Format, Translate};
+use crate::{Checks, DecoderMemory, ExpectedDigest, ExpectedSignature, Format, Translate};
 
 /// One image to put onto one disk.
 #[derive(Clone, Debug)]
@@ -68,9 +68,9 @@ pub struct Transport {
     pub max_duration: Option<Duration>,
     /// Certificate to show to servers that ask for one.
     pub client_certificate: Option<tls::Identity>,
-    /// Bytes of memory that decompressing an image may take (the window of zstd, the dictionary of xz). An image that
-    /// asks for more is refused.
-    pub decoder_memory: u64,
+    /// Memory that decompressing an image may take (the window of zstd, the dictionary of xz). An image that needs more is
+    /// refused.
+    pub decoder_memory: DecoderMemory,
 }
 
 impl Default for Transport {
@@ -86,7 +86,7 @@ impl Default for Transport {
             retry_interval: Duration::from_secs(10),
             max_duration: None,
             client_certificate: None,
-            decoder_memory: 24 * 1024 * 1024,
+            decoder_memory: DecoderMemory::default(),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::compressed::Unpack;
 use crate::error::{Error, ErrorKind};
 use crate::hold_back::{Unverified, Verified};
 use crate::inspect::sectors::{self, Mismatch, Verdict};
-use crate::inspect::{self, Kind, Rule};
+use crate::inspect::{self, Kind, LOOK, Rule};
 use crate::pipeline::{self, Decoder, Interrupt, Output, POOL, POOL_OF_PIECES, Pass};
 use crate::progress::{self, Meter, Pace};
 use crate::proof::Expected;
@@ -284,8 +284,14 @@ impl Job<'_> {
             if let Some(image) = compression.least_size(first).filter(|image| *image > disk) {
                 return Err(Error::TooLarge { image, disk });
             }
-            let decoder = Box::new(Unpack::new(compression, memory, self.cancel.clone()));
             let head = accepted.inside.unwrap_or_default();
+            // All of the file is here, and nothing came out.
+            if head.is_empty() && first.len() < CHUNK {
+                return Err(Error::Empty);
+            }
+            let unseen = head.len() < LOOK && first.len() == CHUNK;
+            let look = unseen.then(|| (self.request.format, self.request.checks.clone()));
+            let decoder = Box::new(Unpack::new(compression, memory, look, self.cancel.clone()));
             return Ok(Plan {
                 kind: accepted.kind,
                 inside: Some(head),
@@ -341,6 +347,7 @@ impl Job<'_> {
                     return Ok(());
                 };
                 seen = bytes;
+                inspect::has_table(&self.request.checks, &seen)?;
                 &seen
             }
             (None, _) => first,

@@ -5,7 +5,9 @@ mod support;
 
 use std::io::Write as _;
 
-use imaging::{ErrorKind, Format, MemorySink};
+use imaging::{
+    Cancel, DecoderMemory, Error, ErrorKind, Format, ImageRequest, MemorySink, Transport, Written,
+};
 use liblzma::stream::{Check, Filters, LzmaOptions, Stream};
 use support::*;
 
@@ -158,20 +160,56 @@ fn a_disk_that_is_too_small_is_told() {
     }
 }
 
+fn write_by(request: &ImageRequest, disk: &MemorySink, transport: &Transport) -> Result<Written, Error> {
+    imaging::write_image(
+        request,
+        transport,
+        Box::new(disk.clone()),
+        &events::Events::default(),
+        &Cancel::new(),
+    )
+}
+
+fn zstd_long(bytes: &[u8], window: u32) -> Vec<u8> {
+    let mut long = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    long.window_log(window).unwrap();
+    long.include_contentsize(false).unwrap();
+    long.write_all(bytes).unwrap();
+    long.finish().unwrap()
+}
+
 #[test]
 fn windows_beyond_the_memory_limit_are_refused_before_a_byte_is_written() {
     let image = disk_image(2 * MIB, 28);
-    let mut long = zstd::Encoder::new(Vec::new(), 1).unwrap();
-    long.window_log(27).unwrap();
-    long.include_contentsize(false).unwrap();
-    long.write_all(&image).unwrap();
-    for published in [xz_with(&image, 64 << 20), long.finish().unwrap()] {
+    // What `xz -9` makes, and `zstd --ultra -22` or `--long=27`; and what each needs.
+    for (published, needed) in [(xz_with(&image, 64 << 20), "65 MiB"), (zstd_long(&image, 27), "129 MiB")] {
+        for memory in [DecoderMemory::Share(Some(90 << 20)), DecoderMemory::Limit(60 << 20)] {
+            let server = Server::new(published.clone());
+            let disk = MemorySink::new(4 * MIB, 0xa5);
+            let transport = Transport { decoder_memory: memory, ..transport() };
+            let request = request(server.url(), &published, Format::Raw);
+            let error = write_by(&request, &disk, &transport).unwrap_err();
+            assert_eq!((error.kind(), disk.writes()), (ErrorKind::InvalidImage, 0));
+            let text = error.report();
+            let there =
+                if memory == DecoderMemory::Limit(60 << 20) { "60 MiB" } else { "90 MiB are available" };
+            let remedies = ["ferric-image-decoder-memory", "write --memory"];
+            for part in [needed, there].iter().chain(&remedies) {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_machine_with_memory_unpacks_windows_of_64_and_128_mib() {
+    let image = disk_image(3 * MIB, 30);
+    for published in [xz_with(&image, 64 << 20), zstd_long(&image, 27)] {
         let server = Server::new(published.clone());
         let disk = MemorySink::new(4 * MIB, 0xa5);
-        let error = write(&request(server.url(), &published, Format::Raw), &disk).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidImage, "{}", error.report());
-        assert!(error.report().contains("memory"), "{}", error.report());
-        assert!(!error.left_disk_unbootable());
+        let transport = Transport { decoder_memory: DecoderMemory::Share(Some(600 << 20)), ..transport() };
+        write_by(&request(server.url(), &published, Format::Raw), &disk, &transport).unwrap();
+        assert_disk(&disk, &image, 0xa5);
     }
 }
 

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)] // the only crate that may; every block says why it is sound
 
 mod ata;
+mod available;
 mod block;
 mod busy;
 mod cell;

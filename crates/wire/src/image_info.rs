@@ -26,6 +26,9 @@ pub struct ImageInfo {
     /// Ferric's own: rewrite a partition table that was made for sectors of another size than the disk's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub translate_sector_size: Option<bool>,
+    /// Ferric's own: accept a whole-disk image that has no partition table, for a data disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_no_partition_table: Option<bool>,
     /// Digest, or the http(s) URL of a checksum file; algorithm by length (32 md5, 64 sha256, 128 sha512).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,

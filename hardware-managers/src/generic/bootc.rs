@@ -77,7 +77,7 @@ pub(crate) fn install(cx: &Context, settings: &Settings, request: &InstallBootc)
     run_install(host, &install)?;
     drop(keys);
     deploy::reread(cx, &target);
-    deploy::table(&target)?;
+    deploy::table(&target, false)?;
     if let Some(bytes) = &drive {
         deploy::place_config_drive(cx, settings, &target, bytes)?;
     }

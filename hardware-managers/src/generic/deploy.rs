@@ -11,7 +11,10 @@ use disk::table::Table;
 use disk::{Policy, Target};
 use events::{EventKind, Phase};
 use hwm::{Context, Error};
-use imaging::{Cancel, Checks, DeviceSink, ErrorKind, ImageRequest, Proxies, SmallFile, Translate};
+use imaging::{
+    Cancel, Checks, DecoderMemory, DeviceSink, ErrorKind, ImageRequest, Proxies, SmallFile, Translate,
+    Transport,
+};
 
 use super::image::Image;
 use super::published::published;
@@ -41,6 +44,7 @@ pub(crate) fn run(
     let policy = Policy::detect(&cx.host, settings.allow.clone());
     let target = Target::claim(&cx.host, &disk, &policy).map_err(|refusal| protected(&refusal))?;
 
+    let (whole_disk, may_lack_table) = (image.partition.is_none(), image.allow_no_partition_table);
     let request = ImageRequest {
         label: image.label.clone(),
         sources,
@@ -50,7 +54,9 @@ pub(crate) fn run(
         checks: Checks {
             permitted: settings.permitted_formats.clone(),
             inspect: !settings.disable_deep_image_inspection,
-            whole_disk: image.partition.is_none(),
+            whole_disk,
+            // A table that may be missing is looked for afterwards, and one that a config drive becomes a partition of beforehand.
+            partition_table: whole_disk && may_lack_table && config_drive.is_some(),
         },
         translate: image
             .translate_sector_size
@@ -67,7 +73,7 @@ pub(crate) fn run(
     let written = write(cx, settings, &request, &target)?;
     fitted(disk::fix_gpt(&target))?;
     reread(cx, &target);
-    let table = table(&target)?;
+    let table = table(&target, may_lack_table)?;
     if let Some(bytes) = &config_drive {
         place_config_drive(cx, settings, &target, bytes)?;
     }
@@ -136,6 +142,15 @@ pub(crate) fn decode(cx: &Context, drive: &ConfigDrive, settings: &Settings) -> 
     }
 }
 
+/// How to fetch an image for this machine: unpacking it may take a share of the memory that is available now, unless a limit is set.
+pub(super) fn transport(cx: &Context, settings: &Settings) -> Transport {
+    let decoder_memory = match settings.transport.decoder_memory {
+        DecoderMemory::Share(_) => DecoderMemory::Share(cx.host.available_memory()),
+        limit @ DecoderMemory::Limit(_) => limit,
+    };
+    Transport { decoder_memory, ..settings.transport.clone() }
+}
+
 /// Streams, decodes, verifies. A cancelled context stops it within a second.
 fn write(
     cx: &Context,
@@ -150,7 +165,7 @@ fn write(
     // Between claim and opening the disk may have been pulled, and its name given to another.
     target.confirm().map_err(|refusal| protected(&refusal))?;
     let cancel = Cancel::from(cx.cancel_flag());
-    imaging::write_image(request, &settings.transport, Box::new(sink), &cx.events, &cancel)
+    imaging::write_image(request, &transport(cx, settings), Box::new(sink), &cx.events, &cancel)
         .map_err(|error| disk_error(&format!("disk {}", target.disk().name), &error))
 }
 
@@ -196,12 +211,15 @@ pub(crate) fn reread(cx: &Context, target: &Target) {
     tracing::warn!(device = target.disk().name, "the kernel did not read the new partition table");
 }
 
-/// The partition table that the image brought. None, an empty one, or one for a larger disk is an error: such a disk does
-/// not boot.
-pub(crate) fn table(target: &Target) -> Result<Table, Error> {
+/// Reads the partition table that the image brought. One for a larger disk is an error, and so is none or an empty one, unless
+/// `may_lack` it: such a disk does not boot.
+pub(crate) fn table(target: &Target, may_lack: bool) -> Result<Table, Error> {
     let device = &target.disk().name;
     let check = || {
         let table = target.table()?;
+        if may_lack && table.partitions().is_empty() {
+            return Ok(table);
+        }
         table.validate(device, target.size_bytes())?;
         Ok(table)
     };
@@ -229,7 +247,8 @@ fn fitted(result: Result<disk::GptFix, disk::Error>) -> Result<(), Error> {
 fn not_bootable(error: &disk::Error, sector_bytes: u32) -> String {
     format!(
         "the image was written and verified, but does not make a bootable disk: {}; is it a whole-disk image for \
-         disks with sectors of {sector_bytes} bytes?",
+         disks with sectors of {sector_bytes} bytes? A data disk without a table needs allow_no_partition_table \
+         (`ferric-agent write --allow-no-partition-table`)",
         hwm::chain(error)
     )
 }

@@ -25,6 +25,8 @@ pub struct Image {
     pub checksum: Checksum,
     /// Whether a GPT made for other sectors than the disk's is rewritten for them; the setting decides where nothing is said.
     pub translate_sector_size: Option<bool>,
+    /// Whether a whole disk may have no partition table, or an empty one: a data disk, which does not boot.
+    pub allow_no_partition_table: bool,
     /// The declared format, or that the image's first bytes decide.
     pub format: Format,
     /// The complete `Authorization` header.
@@ -87,6 +89,7 @@ pub(crate) fn check(info: &ImageInfo, settings: &Settings) -> Result<Image, Erro
         checksum,
         format: format(info, settings)?,
         translate_sector_size: info.translate_sector_size,
+        allow_no_partition_table: info.allow_no_partition_table.unwrap_or(false),
         authorization: authorization(info, settings.image_server.as_ref())?,
         proxies: proxies(info),
         signature: ImageSignature::parse(info)?,
@@ -113,7 +116,10 @@ pub(crate) fn complete(info: &mut ImageInfo, instance_info: Option<&Value>) {
             other => vec![other.as_str().unwrap_or_default().to_owned()],
         });
     }
-    info.verify = info.verify.or_else(|| field("image_verify").and_then(Value::as_bool));
+    let flag = |key: &str| field(key).and_then(Value::as_bool);
+    info.verify = info.verify.or_else(|| flag("image_verify"));
+    info.allow_no_partition_table =
+        info.allow_no_partition_table.or_else(|| flag("image_allow_no_partition_table"));
 }
 
 /// The id without what may be secret: the conductor sends what follows the last slash of the URL, signatures included.
@@ -357,16 +363,19 @@ mod tests {
 
     #[test]
     fn signature_and_verify_come_from_the_image_or_else_from_the_node() {
-        let node =
+        let mut node =
             json!({"image_signature_url": "http://h/s", "image_signature_keys": "KEY", "image_verify": true});
+        node["image_allow_no_partition_table"] = json!(true);
         let mut bare = ImageInfo::default();
         complete(&mut bare, Some(&node));
+        assert_eq!(bare.allow_no_partition_table, Some(true));
         assert_eq!((bare.signature_url.as_deref(), bare.verify), (Some("http://h/s"), Some(true)));
         assert_eq!(bare.signature_keys, Some(vec!["KEY".to_owned()]));
         let own = ImageInfo {
             signature: Some("text".into()),
             signature_keys: Some(vec!["OWN".into()]),
             verify: Some(false),
+            allow_no_partition_table: Some(false),
             ..ImageInfo::default()
         };
         let mut full = own.clone();

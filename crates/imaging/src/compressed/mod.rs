@@ -4,20 +4,27 @@
 //! ([`Unpack`]), so fetching, hashing, decompressing and writing overlap, and memory is bounded by
 //! [`crate::Transport::decoder_memory`].
 
+mod ahead;
+mod bzip2;
 mod gather;
+mod gzip;
+mod memory;
 mod unpack;
+mod xz;
+mod zstd;
 
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
-use liblzma::stream::{CONCATENATED, Stream};
-
 use crate::error::Error;
 
+use ahead::Trailer;
+pub use memory::DecoderMemory;
+use memory::NeedsMemory;
 pub(crate) use unpack::Unpack;
 
 /// A compression around a raw image. Concatenated members (as `pigz`, `pzstd`, `xz -T` and `cat` make them) are one
-/// image.
+/// image. What lies between and behind members is taken as the program of that name takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Compression {
     /// RFC 1952.
@@ -32,15 +39,16 @@ pub enum Compression {
 
 const MAGIC: &[(&[u8], Compression)] = &[
     (&[0x1f, 0x8b, 0x08], Compression::Gzip),
-    (&[0x28, 0xb5, 0x2f, 0xfd], Compression::Zstd),
+    (&zstd::FRAME, Compression::Zstd),
     (&[0xfd, b'7', b'z', b'X', b'Z', 0], Compression::Xz),
     (b"BZh", Compression::Bzip2),
 ];
 
-/// Smallest window exponent of zstd's decoder.
-const ZSTD_LEAST_WINDOW: u32 = 10;
-/// Largest window exponent of zstd's decoder on every platform.
-const ZSTD_LARGEST_WINDOW: u32 = 30;
+/// A decompressor: reads the content of all members, and of the file all bytes.
+trait Decode: Read {
+    /// Returns what lies behind the last member and was ignored, once the content was read.
+    fn trailer(&self) -> Option<Trailer>;
+}
 
 impl fmt::Display for Compression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,26 +62,24 @@ impl fmt::Display for Compression {
 }
 
 impl Compression {
-    /// Tells a compressed file by its magic.
+    /// Recognises a compressed file by its first bytes. Skippable frames belong to zstd, unless a frame of lz4 follows them.
     pub(crate) fn detect(head: &[u8]) -> Option<Self> {
-        MAGIC.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, compression)| *compression)
+        let by_magic =
+            MAGIC.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, compression)| *compression);
+        by_magic.or_else(|| {
+            let frame = zstd::behind_skippable(head);
+            let is_zstd = frame.len() < zstd::FRAME.len() || frame.starts_with(&zstd::FRAME);
+            (zstd::is_skippable(head) && is_zstd).then_some(Compression::Zstd)
+        })
     }
 
-    /// A decompressor that takes about `memory` bytes at the most.
-    fn open<'i, R: BufRead + 'i>(self, input: R, memory: u64) -> io::Result<Box<dyn Read + 'i>> {
+    /// Opens a decompressor that takes about `memory` bytes at the most.
+    fn open<'i, R: BufRead + 'i>(self, input: R, memory: u64) -> io::Result<Box<dyn Decode + 'i>> {
         Ok(match self {
-            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
-            Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
-            Compression::Xz => {
-                let stream = Stream::new_stream_decoder(memory, CONCATENATED)?;
-                Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
-            }
-            Compression::Zstd => {
-                let mut decoder = zstd::Decoder::with_buffer(input)?;
-                decoder
-                    .window_log_max(memory.max(1).ilog2().clamp(ZSTD_LEAST_WINDOW, ZSTD_LARGEST_WINDOW))?;
-                Box::new(decoder)
-            }
+            Compression::Gzip => Box::new(gzip::Gzip::new(input)),
+            Compression::Bzip2 => Box::new(bzip2::Bzip2::new(input)),
+            Compression::Xz => Box::new(xz::Xz::new(input, memory)?),
+            Compression::Zstd => Box::new(zstd::Zstd::new(input, memory)?),
         })
     }
 
@@ -81,9 +87,9 @@ impl Compression {
     ///
     /// # Errors
     /// [`Error::DecoderMemory`] and [`Error::Decompress`].
-    pub(crate) fn peek(self, head: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Error> {
+    pub(crate) fn peek(self, head: &[u8], length: usize, memory: DecoderMemory) -> Result<Vec<u8>, Error> {
         let mut inside = Vec::new();
-        let read = self.open(head, memory).and_then(|decoder| {
+        let read = self.open(head, memory.bytes()).and_then(|decoder| {
             let most = u64::try_from(length).unwrap_or(u64::MAX);
             decoder.take(most).read_to_end(&mut inside)
         });
@@ -98,25 +104,28 @@ impl Compression {
     /// The least size of what is inside, where the file says so at its start.
     pub(crate) fn least_size(self, head: &[u8]) -> Option<u64> {
         match self {
-            Compression::Zstd => zstd::zstd_safe::get_frame_content_size(head).ok().flatten(),
+            Compression::Zstd => {
+                ::zstd::zstd_safe::get_frame_content_size(zstd::behind_skippable(head)).ok().flatten()
+            }
             Compression::Gzip | Compression::Xz | Compression::Bzip2 => None,
         }
     }
 
     /// What a decompressor's failure means.
-    fn failure(self, error: io::Error, offset: u64, limit: u64) -> Error {
+    fn failure(self, error: io::Error, offset: u64, memory: DecoderMemory) -> Error {
         let advice = match self {
             Compression::Xz => "xz -6",
             Compression::Zstd => "zstd -19, without --ultra and --long",
             Compression::Gzip | Compression::Bzip2 => "another level",
         };
-        let lzma = error.get_ref().and_then(|cause| cause.downcast_ref::<liblzma::stream::Error>());
-        let memory = matches!(lzma, Some(liblzma::stream::Error::MemLimit))
-            // The library tells its errors by text alone.
-            || (self == Compression::Zstd && error.to_string().contains("too much memory"));
-        match memory {
-            true => Error::DecoderMemory { compression: self, limit, advice },
-            false => Error::Decompress { compression: self, offset, source: error },
+        match error.get_ref().and_then(|cause| cause.downcast_ref::<NeedsMemory>()) {
+            Some(NeedsMemory(needed)) => {
+                Error::DecoderMemory { compression: self, needed: *needed, memory, advice }
+            }
+            None => Error::Decompress { compression: self, offset, source: error },
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

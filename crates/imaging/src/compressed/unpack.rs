@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
-use super::Compression;
 use super::gather::Gather;
+use super::{Compression, Decode, DecoderMemory};
 use crate::buffer::{CHUNK, Chunk, Pool};
 use crate::cancel::Cancel;
 use crate::error::Error;
+use crate::format::Format;
+use crate::inspect::{self, Checks};
 use crate::pipeline::{Decoder, Interrupt, Output};
 use crate::raw::BLOCK;
 
@@ -23,10 +25,15 @@ const POOL: usize = 4;
 /// Feeds the thread that decompresses. The thread starts with the first chunk.
 pub(crate) struct Unpack {
     compression: Compression,
-    memory: u64,
+    memory: DecoderMemory,
+    look: Look,
     cancel: Cancel,
     worker: Option<Worker>,
 }
+
+/// The declared format and the checks that the first bytes of the disk are held to, where they did not come out of the file's first
+/// bytes and were not looked at before.
+type Look = Option<(Format, Checks)>;
 
 struct Worker {
     /// `None` is the end of the file.
@@ -35,17 +42,17 @@ struct Worker {
 }
 
 impl Unpack {
-    pub(crate) fn new(compression: Compression, memory: u64, cancel: Cancel) -> Self {
-        Self { compression, memory, cancel, worker: None }
+    pub(crate) fn new(compression: Compression, memory: DecoderMemory, look: Look, cancel: Cancel) -> Self {
+        Self { compression, memory, look, cancel, worker: None }
     }
 
     fn start(&self, out: &Output) -> Result<Worker, Interrupt> {
         let (chunks, arriving) = sync_channel(CHUNKS_UNDER_WAY);
-        let (compression, memory) = (self.compression, self.memory);
+        let (compression, memory, look) = (self.compression, self.memory, self.look.clone());
         let (cancel, out) = (self.cancel.clone(), out.clone());
         let thread = Builder::new()
             .name("image-unpack".into())
-            .spawn(move || unpack(compression, memory, arriving, &cancel, &out))
+            .spawn(move || unpack(compression, memory, look, arriving, &cancel, &out))
             .map_err(|_| Error::Pipeline("a thread could not be started"))?;
         Ok(Worker { chunks, thread })
     }
@@ -85,7 +92,8 @@ impl Decoder for Unpack {
 
 fn unpack(
     compression: Compression,
-    memory: u64,
+    memory: DecoderMemory,
+    mut look: Look,
     arriving: Receiver<Option<Chunk>>,
     cancel: &Cancel,
     out: &Output,
@@ -97,23 +105,48 @@ fn unpack(
         true => Interrupt::HungUp,
         false => compression.failure(error, offset, memory).into(),
     };
-    let mut decoder = compression.open(file, memory).map_err(|error| failed(error, 0))?;
+    let mut decoder = compression.open(file, memory.bytes()).map_err(|error| failed(error, 0))?;
     let pool = Pool::new(POOL, CHUNK);
     let mut gather = Gather::new(&pool, cancel, out);
     let mut block = vec![0; BLOCK];
     loop {
         let (length, ended) = fill(decoder.as_mut(), &mut block);
-        gather.push(block.get(..length).unwrap_or_default())?;
+        let filled = block.get(..length).unwrap_or_default();
+        if let Some((declared, checks)) = look.take() {
+            inspect::judge(declared, &checks, Some(compression), filled).map_err(Error::from)?;
+        }
+        gather.push(filled)?;
         match ended {
             Ok(false) => {}
-            Ok(true) => return gather.flush().map(|()| gather.offset()),
+            Ok(true) => {
+                gather.flush()?;
+                report_trailer(compression, decoder.as_ref());
+                return Ok(gather.offset());
+            }
             Err(error) => return Err(failed(error, gather.offset())),
         }
     }
 }
 
+/// Logs what lay behind the last member: padding is usual, anything else is worth a look.
+fn report_trailer(compression: Compression, decoder: &dyn Decode) {
+    if let Some(trailer) = decoder.trailer().filter(|trailer| trailer.bytes > 0) {
+        let bytes = trailer.bytes;
+        match trailer.zero {
+            true => {
+                tracing::info!(%compression, bytes, "zero padding behind the compressed image was ignored")
+            }
+            false => tracing::warn!(
+                %compression,
+                bytes,
+                "bytes behind the compressed image were ignored; the digest covers them"
+            ),
+        }
+    }
+}
+
 /// Fills the block. Says how far, and whether that is the end of the disk.
-fn fill(decoder: &mut dyn Read, block: &mut [u8]) -> (usize, io::Result<bool>) {
+fn fill(decoder: &mut dyn Decode, block: &mut [u8]) -> (usize, io::Result<bool>) {
     let mut filled = 0;
     while let Some(room) = block.get_mut(filled..).filter(|room| !room.is_empty()) {
         match decoder.read(room) {

@@ -3,16 +3,18 @@
 //! Writing a qcow2 file as if it were raw leaves a disk that does not boot, and taking for raw what is something else is how
 //! files of a host leak. What is refused names its [`Rule`]. Pure.
 
+mod foreign;
 mod kind;
 mod rules;
 pub(crate) mod sectors;
 mod table;
 
+use foreign::Foreign;
 pub use kind::Kind;
 pub(crate) use kind::LOOK;
 pub use rules::{Refusal, Rule};
 
-use crate::compressed::Compression;
+use crate::compressed::{Compression, DecoderMemory};
 use crate::error::Error;
 use crate::format::Format;
 
@@ -26,12 +28,15 @@ pub struct Checks {
     pub inspect: bool,
     /// Whether the image is a whole disk. A partition may hold an encrypted volume, and has no partition table of its own.
     pub whole_disk: bool,
+    /// Whether the image must have a partition table. One that is seen to have none is refused before a byte is written; whether a
+    /// table has partitions and suits the disk is for the caller to look at afterwards.
+    pub partition_table: bool,
 }
 
 impl Default for Checks {
     fn default() -> Self {
         let permitted = ["raw", "gpt", "qcow2"].map(str::to_owned).into();
-        Self { permitted, inspect: true, whole_disk: true }
+        Self { permitted, inspect: true, whole_disk: true, partition_table: false }
     }
 }
 
@@ -53,21 +58,67 @@ pub(crate) fn accept(
     declared: Format,
     checks: &Checks,
     first: &[u8],
-    memory: u64,
+    memory: DecoderMemory,
 ) -> Result<Accepted, Error> {
     let compression = Compression::detect(first);
     let inside = compression.map(|compression| compression.peek(first, LOOK, memory)).transpose()?;
-    let found = Kind::all(inside.as_deref().unwrap_or(first));
+    let kind = judge(declared, checks, compression, inside.as_deref().unwrap_or(first))?;
+    Ok(Accepted { kind, compression, inside })
+}
+
+/// Judges the first bytes of a disk, which came out of `compression`.
+///
+/// # Errors
+/// The rule that is broken.
+pub(crate) fn judge(
+    declared: Format,
+    checks: &Checks,
+    compression: Option<Compression>,
+    head: &[u8],
+) -> Result<Kind, Refusal> {
+    suits_nothing_else(compression, head)?;
+    let found = Kind::all(head);
     if let Some(compression) = compression {
         suits_compression(declared, compression, &found)?;
     }
     let kind = match declared {
         Format::Raw => trusted(checks, &found)?,
-        Format::Detect | Format::Qcow2 | Format::Iso => {
-            examined(declared, checks, &found, inside.as_deref().unwrap_or(first))?
-        }
+        Format::Detect | Format::Qcow2 | Format::Iso => examined(declared, checks, &found, head)?,
     };
-    Ok(Accepted { kind, compression, inside })
+    if kind.is_plain() {
+        has_table(checks, head)?;
+    }
+    Ok(kind)
+}
+
+/// Refuses the first bytes of a disk that has no partition table, where it must have one and enough of it is to be seen.
+///
+/// # Errors
+/// [`Rule::TableMissing`].
+pub(crate) fn has_table(checks: &Checks, head: &[u8]) -> Result<(), Refusal> {
+    if !checks.partition_table || head.len() < table::SEEN || table::may_be_there(head) {
+        return Ok(());
+    }
+    let detail = "it has none, and the config drive needs one; publish an image with a table, or leave out the config drive";
+    Err(Rule::TableMissing.broken(detail.into()))
+}
+
+/// What is an archive or compressed in a way that is not unpacked is no disk, whatever it is declared to be.
+fn suits_nothing_else(compression: Option<Compression>, head: &[u8]) -> Result<(), Refusal> {
+    if let Some(outer) = compression {
+        let inner = Compression::detect(head).map(|inner| format!("a {inner} file; compress the disk once"));
+        let foreign = || Foreign::of(head).map(|foreign| format!("{}; {}", foreign.name, foreign.advice));
+        return match inner.or_else(foreign) {
+            None => Ok(()),
+            Some(what) => Err(Rule::RawInside.broken(format!("the {outer} file holds {what}"))),
+        };
+    }
+    match Foreign::of(head) {
+        None => Ok(()),
+        Some(foreign) => {
+            Err(Rule::WritableFormat.broken(format!("it is {}; {}", foreign.name, foreign.advice)))
+        }
+    }
 }
 
 /// What is compressed is a raw disk, and can be declared as nothing else.

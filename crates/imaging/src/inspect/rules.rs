@@ -35,6 +35,8 @@ pub enum Rule {
     TableProtectiveAlone,
     /// There is a partition.
     TableEmpty,
+    /// There is a partition table, where a config drive is to become a partition of it.
+    TableMissing,
     /// The partition table is for sectors of the disk's size.
     SectorSize,
     /// A table that is to be rewritten for another sector size can be.
@@ -59,6 +61,7 @@ impl Rule {
         Rule::TableProtectiveStart,
         Rule::TableProtectiveAlone,
         Rule::TableEmpty,
+        Rule::TableMissing,
         Rule::SectorSize,
         Rule::SectorTranslation,
     ];
@@ -81,6 +84,7 @@ impl Rule {
             Rule::TableProtectiveStart => "table-protective-start",
             Rule::TableProtectiveAlone => "table-protective-alone",
             Rule::TableEmpty => "table-empty",
+            Rule::TableMissing => "table-missing",
             Rule::SectorSize => "sector-size",
             Rule::SectorTranslation => "sector-translation",
         }
@@ -104,6 +108,7 @@ impl Rule {
             Rule::TableProtectiveStart => "the MBR record of a GPT must start at sector 1",
             Rule::TableProtectiveAlone => "the MBR record of a GPT must be the first and only one",
             Rule::TableEmpty => "an MBR must have a partition",
+            Rule::TableMissing => "an image must have a partition table where a config drive comes with it",
             Rule::SectorSize => "the partition table must be made for the disk's sector size",
             Rule::SectorTranslation => "a partition table must fit the sectors that it is rewritten for",
         }

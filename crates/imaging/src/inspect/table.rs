@@ -25,6 +25,19 @@ pub(super) fn is_there(head: &[u8]) -> bool {
     head.get(510..512) == Some(&SIGNATURE) && !is_fat
 }
 
+/// Whether a GPT header lies where sectors of 512 or 4096 bytes have it.
+pub(super) fn has_gpt(head: &[u8]) -> bool {
+    [512, 4096].iter().any(|at| head.get(*at..).is_some_and(|rest| rest.starts_with(b"EFI PART")))
+}
+
+/// Bytes at the start of a disk that show whether there is a table.
+pub(super) const SEEN: usize = 4096 + 8;
+
+/// Whether there is anything that could be a partition table: the signature of an MBR, in a boot sector of FAT as well, or a GPT.
+pub(super) fn may_be_there(head: &[u8]) -> bool {
+    head.get(510..512) == Some(&SIGNATURE) || has_gpt(head)
+}
+
 /// Its records.
 pub(super) fn records(head: &[u8]) -> Vec<Record> {
     let bytes = head.get(RECORDS..RECORDS + 64).unwrap_or_default();

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const MEMORY: u64 = 1 << 24;
+const MEMORY: DecoderMemory = DecoderMemory::Limit(1 << 24);
 
 fn head(marks: &[(usize, &[u8])]) -> Vec<u8> {
     let mut head = vec![0u8; LOOK];
@@ -87,7 +87,7 @@ fn what_is_declared_raw_is_not_held_to_the_rules_of_tables() {
 
 #[test]
 fn without_inspection_only_what_can_not_be_written_is_refused() {
-    let checks = Checks { permitted: vec![], inspect: false, whole_disk: true };
+    let checks = Checks { permitted: vec![], inspect: false, ..Checks::default() };
     for declared in [Format::Detect, Format::Qcow2] {
         assert_eq!(look(declared, &checks, &head(EMPTY)), Ok(Kind::Gpt));
         assert_eq!(look(declared, &checks, &head(&[ISO, MBR].concat())), Ok(Kind::Raw));

@@ -1,5 +1,6 @@
 //! The header: parsed, and held to the rules that decide whether the image is taken at all. Pure.
 
+use super::layout::{self, Table};
 use super::{Codec, Qcow2Error, be32, be64};
 
 const CRYPT_NONE: u32 = 0;
@@ -9,6 +10,14 @@ const CORRUPT: u64 = 1 << 1;
 const EXTERNAL_DATA: u64 = 1 << 2;
 const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
+
+/// Among the automatic features: the external data file is raw. There is none here.
+const RAW_EXTERNAL_DATA: u64 = 1 << 1;
+/// Reference counts have 64 bits at the most, as a power of two.
+const LARGEST_REFCOUNT_ORDER: u32 = 6;
+
+/// The unit of a disk's size.
+const SECTOR: u64 = 512;
 
 /// Sub-clusters of a cluster, where there are any, as a power of two.
 const SUBCLUSTER_BITS: u32 = 5;
@@ -34,6 +43,8 @@ pub(crate) struct Header {
     pub(crate) codec: Codec,
     /// Whether level-2 entries are twice as long and say of each 32nd of a cluster whether it is there.
     pub(crate) extended: bool,
+    /// Every table that the header names.
+    pub(crate) tables: Vec<Table>,
 }
 
 impl Header {
@@ -49,7 +60,8 @@ impl Header {
         if bytes.len() < V2_LENGTH {
             return Err(truncated());
         }
-        if u64_at(8)? != 0 || u32_at(16)? != 0 {
+        // Without an offset there is none, whatever length its name has.
+        if u64_at(8)? != 0 {
             return Err(Qcow2Error::BackingFile);
         }
         let cluster_bits = u32_at(20)?;
@@ -60,15 +72,20 @@ impl Header {
         if crypt != CRYPT_NONE {
             return Err(Qcow2Error::Encrypted(crypt));
         }
-        let (codec, extended) =
-            if version == 3 { features(bytes, cluster_bits)? } else { (Codec::Zlib, false) };
+        let Features { codec, extended, length } = match version {
+            2 => Features { codec: Codec::Zlib, extended: false, length: V2_LENGTH as u64 },
+            _ => features(bytes, cluster_bits)?,
+        };
         let virtual_size = u64_at(24)?;
         let cluster = 1u64 << cluster_bits;
+        let tables = layout::tables(bytes, version, cluster, length)?;
         // A level-1 entry maps one level-2 table: a cluster full of entries, of one cluster each.
         let per_l1 = cluster * (cluster / entry_length(extended));
         let needed = virtual_size.div_ceil(per_l1);
         let grains = virtual_size.div_ceil(1 << grain_bits(cluster_bits, extended));
-        if virtual_size == 0 || !virtual_size.is_multiple_of(512) || grains > u64::from(u32::MAX >> 1) {
+        // A disk is whole sectors; QEMU leaves out what is less.
+        let sectors = virtual_size - virtual_size % SECTOR;
+        if sectors == 0 || grains > u64::from(u32::MAX >> 1) {
             return Err(Qcow2Error::Field { field: "virtual size", value: virtual_size });
         }
         let l1_size = u64::from(u32_at(36)?);
@@ -79,13 +96,26 @@ impl Header {
             return Err(Qcow2Error::TooFragmented("L1 table"));
         }
         let l1_offset = u64_at(40)?;
-        if l1_offset == 0 || !l1_offset.is_multiple_of(cluster) || l1_offset.checked_add(needed * 8).is_none()
-        {
+        if l1_offset == 0 {
             return Err(Qcow2Error::Field { field: "L1 table offset", value: l1_offset });
         }
         let l1_entries = u32::try_from(needed)
             .map_err(|_| Qcow2Error::Field { field: "virtual size", value: virtual_size })?;
-        Ok(Self { version, cluster_bits, virtual_size, l1_offset, l1_entries, codec, extended })
+        Ok(Self {
+            version,
+            cluster_bits,
+            virtual_size: sectors,
+            l1_offset,
+            l1_entries,
+            codec,
+            extended,
+            tables,
+        })
+    }
+
+    /// Holds every table that the header names to the length of the file, in bytes.
+    pub(crate) fn within(&self, file: u64) -> Result<(), Qcow2Error> {
+        layout::within(&self.tables, file)
     }
 
     /// Bytes of a cluster.
@@ -127,8 +157,17 @@ fn grain_bits(cluster_bits: u32, extended: bool) -> u32 {
     if extended { cluster_bits - SUBCLUSTER_BITS } else { cluster_bits }
 }
 
-/// What version 3 adds: feature bits and the compression type. Says the codec, and whether level-2 entries are extended.
-fn features(bytes: &[u8], cluster_bits: u32) -> Result<(Codec, bool), Qcow2Error> {
+/// What version 3 adds.
+struct Features {
+    codec: Codec,
+    /// Whether level-2 entries are extended.
+    extended: bool,
+    /// Bytes of the header, where its extensions begin.
+    length: u64,
+}
+
+/// Reads the feature bits and the compression type of version 3.
+fn features(bytes: &[u8], cluster_bits: u32) -> Result<Features, Qcow2Error> {
     let truncated = || Qcow2Error::Truncated("header");
     let incompatible = be64(bytes, 72).ok_or_else(truncated)?;
     // Dirty means that reference counts may be wrong; nothing here reads them.
@@ -152,7 +191,7 @@ fn features(bytes: &[u8], cluster_bits: u32) -> Result<(Codec, bool), Qcow2Error
         });
     }
     let length = be32(bytes, 100).ok_or_else(truncated)?;
-    if length < V3_LENGTH || !length.is_multiple_of(8) || length > 1 << cluster_bits {
+    if length < V3_LENGTH || length > 1 << cluster_bits {
         return Err(Qcow2Error::Field { field: "header length", value: length.into() });
     }
     let declared = if length > V3_LENGTH { *bytes.get(104).ok_or_else(truncated)? } else { 0 };
@@ -165,7 +204,15 @@ fn features(bytes: &[u8], cluster_bits: u32) -> Result<(Codec, bool), Qcow2Error
     if (incompatible & COMPRESSION_TYPE != 0) != (codec != Codec::Zlib) {
         return Err(Qcow2Error::Compression(declared));
     }
-    Ok((codec, extended))
+    let autoclear = be64(bytes, 88).ok_or_else(truncated)?;
+    if autoclear & RAW_EXTERNAL_DATA != 0 {
+        return Err(Qcow2Error::Field { field: "set of automatic features", value: autoclear });
+    }
+    let order = be32(bytes, 96).ok_or_else(truncated)?;
+    if order > LARGEST_REFCOUNT_ORDER {
+        return Err(Qcow2Error::Field { field: "reference count order", value: order.into() });
+    }
+    Ok(Features { codec, extended, length: length.into() })
 }
 
 #[cfg(test)]
@@ -206,20 +253,122 @@ mod tests {
         assert_eq!(with(4, &1u32.to_be_bytes()), Err(E::Version(1)));
         assert_eq!(with(4, &4u32.to_be_bytes()), Err(E::Version(4)));
         assert_eq!(with(8, &4096u64.to_be_bytes()), Err(E::BackingFile));
-        assert_eq!(with(16, &9u32.to_be_bytes()), Err(E::BackingFile));
+        assert!(with(16, &9u32.to_be_bytes()).is_ok(), "a length without an offset is no backing file");
         assert_eq!(with(32, &2u32.to_be_bytes()), Err(E::Encrypted(2)));
         assert_eq!(with(72, &EXTERNAL_DATA.to_be_bytes()), Err(E::ExternalData));
         assert_eq!(with(72, &(1u64 << 40).to_be_bytes()), Err(E::UnknownFeatures(1 << 40)));
         assert_eq!(with(72, &COMPRESSION_TYPE.to_be_bytes()), Err(E::Compression(0)));
         assert_eq!(with(104, &[1]), Err(E::Compression(1)));
         assert_eq!(with(104, &[7]), Err(E::Compression(7)));
-        for (offset, value) in [(20, 8u32), (20, 22), (36, 19), (100, 96), (100, 107)] {
+        for (offset, value) in [(20, 8u32), (20, 22), (36, 19), (100, 96), (100, 65_537), (96, 7)] {
             assert!(matches!(with(offset, &value.to_be_bytes()), Err(E::Field { .. })), "{offset} {value}");
         }
         for (offset, value) in
-            [(24, 0u64), (24, 1000), (24, u64::MAX - 511), (40, 0), (40, 4096), (40, u64::MAX)]
+            [(24, 0u64), (24, 511), (24, u64::MAX - 511), (40, 0), (40, 4096), (40, u64::MAX)]
         {
             assert!(with(offset, &value.to_be_bytes()).is_err(), "{offset} {value}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_is_no_whole_sectors_ends_with_the_last_whole_one() {
+        assert_eq!(with(24, &1000u64.to_be_bytes()).unwrap().virtual_size, 512);
+    }
+
+    #[test]
+    fn tables_beyond_the_limits_of_qemu_are_refused_by_name() {
+        let number = |value: u32| value.to_be_bytes().to_vec();
+        let offset = |value: u64| value.to_be_bytes().to_vec();
+        let cases = [
+            (36, number(0x40_0001), "L1 table size"),
+            (36, number(0x7fff_ffff), "L1 table size"),
+            (36, number(u32::MAX), "L1 table size"),
+            (56, number(129), "reference count table size"),
+            (56, number(u32::MAX), "reference count table size"),
+            (48, offset(4096), "reference count table offset"),
+            (48, offset(u64::MAX << 16), "reference count table offset"),
+            (60, number(65_537), "number of snapshots"),
+            (60, number(u32::MAX), "number of snapshots"),
+            (64, offset(512), "snapshot table offset"),
+            (64, offset(u64::MAX << 16), "snapshot table offset"),
+            (88, offset(2), "set of automatic features"),
+        ];
+        for (at, value, expected) in cases {
+            match with(at, &value) {
+                Err(Qcow2Error::Field { field, .. }) => assert_eq!(field, expected),
+                other => panic!("{at} {value:?}: {other:?}"),
+            }
+        }
+        for (at, value) in
+            [(36, number(0x40_0000)), (56, number(128)), (60, number(65_536)), (64, offset(1 << 50))]
+        {
+            assert!(with(at, &value).is_ok(), "{at} {value:?}");
+        }
+    }
+
+    #[test]
+    fn every_table_must_lie_inside_the_file() {
+        let end = |at, value: &[u8]| with(at, value).unwrap().tables.len();
+        assert_eq!(end(60, &0u32.to_be_bytes()), 3);
+        let mut bytes = header();
+        bytes[48..56].copy_from_slice(&(5u64 << 16).to_be_bytes());
+        bytes[59] = 2;
+        bytes[63] = 3;
+        bytes[64..72].copy_from_slice(&(8u64 << 16).to_be_bytes());
+        let header = Header::parse(&bytes).unwrap();
+        let beyond = |table, end| Err(Qcow2Error::TableBeyondEnd { table, end });
+        assert_eq!(header.within((8 << 16) + 120), Ok(()));
+        assert_eq!(header.within((8 << 16) + 119), beyond("snapshot table", (8 << 16) + 120));
+        assert_eq!(header.within((7 << 16) - 1), beyond("reference count table", 7 << 16));
+        assert_eq!(header.within((3 << 16) + 159), beyond("L1 table", (3 << 16) + 160));
+    }
+
+    /// A header whose extensions are these types, lengths and contents.
+    fn extended_by(extensions: &[(u32, u32, &[u8])]) -> Result<Header, Qcow2Error> {
+        let mut bytes = header();
+        bytes[95] = 1;
+        for (kind, length, data) in extensions {
+            bytes.extend([kind.to_be_bytes(), length.to_be_bytes()].concat());
+            bytes.extend(*data);
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+        }
+        Header::parse(&bytes)
+    }
+
+    #[test]
+    fn header_extensions_are_held_to_the_first_cluster_and_to_their_kind() {
+        let bitmaps = |count: u32, reserved: u32, length: u64, offset: u64| {
+            [&count.to_be_bytes()[..], &reserved.to_be_bytes(), &length.to_be_bytes(), &offset.to_be_bytes()]
+                .concat()
+        };
+        let sound = bitmaps(1, 0, 32, 1 << 20);
+        let header =
+            extended_by(&[(0x6803_f857, 3, b"abc"), (0x2385_2875, 24, &sound), (0, 0, b"")]).unwrap();
+        assert_eq!(
+            header.within(1 << 20),
+            Err(Qcow2Error::TableBeyondEnd { table: "bitmap directory", end: (1 << 20) + 32 })
+        );
+        assert!(extended_by(&[(0x1234_5678, 65_536 - 120, b"")]).is_ok());
+        assert!(
+            extended_by(&[(0, 0, b""), (0x1234_5678, u32::MAX, b"")]).is_ok(),
+            "behind the end is nothing"
+        );
+        let refused: [(u32, u32, Vec<u8>); 11] = [
+            (0x1234_5678, u32::MAX, vec![]),
+            (0x1234_5678, 65_536 - 119, vec![]),
+            (0, u32::MAX, vec![]),
+            (0xe279_2aca, 16, vec![]),
+            (0x0537_be77, 16, vec![]),
+            (0x2385_2875, 23, sound),
+            (0x2385_2875, 24, bitmaps(0, 0, 32, 1 << 20)),
+            (0x2385_2875, 24, bitmaps(65_536, 0, 1 << 24, 1 << 20)),
+            (0x2385_2875, 24, bitmaps(1, 0, 1 << 40, 1 << 20)),
+            (0x2385_2875, 24, bitmaps(1, 0, 32, 512)),
+            (0x2385_2875, 24, bitmaps(1, 1, 32, 1 << 20)),
+        ];
+        for (kind, length, data) in refused {
+            let found = extended_by(&[(kind, length, &data)]);
+            assert!(matches!(found, Err(Qcow2Error::Field { .. })), "{kind:#x} {length} {found:?}");
         }
     }
 

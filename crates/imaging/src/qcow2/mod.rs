@@ -7,6 +7,7 @@
 
 mod decompress;
 mod header;
+mod layout;
 mod map;
 mod peek;
 mod plan;
@@ -69,6 +70,16 @@ pub enum Qcow2Error {
     /// A table entry points beyond the end of the file.
     #[error("a table entry points beyond the end of the file, to offset {0}")]
     BeyondEnd(u64),
+    /// A table of the header reaches beyond the end of the file.
+    #[error(
+        "its {table} reaches to offset {end}, beyond the end of the file; the file was cut off or is damaged"
+    )]
+    TableBeyondEnd {
+        /// Which table.
+        table: &'static str,
+        /// The offset after its last byte.
+        end: u64,
+    },
     /// The tables come too late in the file for a source that can not be read in parts.
     #[error(
         "its tables come after the data they map, and the server does not honour Range requests: \
@@ -104,6 +115,7 @@ impl Qcow2Error {
             | Qcow2Error::TooFragmented(_)
             | Qcow2Error::Entry(_)
             | Qcow2Error::BeyondEnd(_)
+            | Qcow2Error::TableBeyondEnd { .. }
             | Qcow2Error::TablesTooLate
             | Qcow2Error::Changed
             | Qcow2Error::Compressed(_) => None,

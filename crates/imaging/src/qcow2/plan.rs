@@ -46,6 +46,8 @@ pub(crate) async fn plan(
     if header.virtual_size > disk {
         return Err(Error::TooLarge { image: header.virtual_size, disk });
     }
+    // Where the length is not known, the stream does this at its end.
+    total.map_or(Ok(()), |total| header.within(total)).map_err(|error| error.at(0))?;
     let mut reader = Reader::new(source, first, total);
     let mut tables = known(&mut reader, &header).await;
     if matches!(tables, Ok(None)) && reader.source.may_skim(is_late(&header)) {

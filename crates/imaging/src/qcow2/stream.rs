@@ -363,6 +363,7 @@ impl Decoder for Stream {
 
     fn finish(mut self: Box<Self>, length: u64, out: &Output) -> Result<u64, Interrupt> {
         self.file = Some(length);
+        self.header.within(length).map_err(|error| error.at(0))?;
         if let Some(learning) = &mut self.learning {
             match &learning.tables {
                 None => return Err(Qcow2Error::BeyondEnd(self.header.l1_offset).at(length).into()),

@@ -182,6 +182,7 @@ mod tests {
             l1_entries: 1,
             codec: Codec::Zlib,
             extended: false,
+            tables: Vec::new(),
         }
     }
 

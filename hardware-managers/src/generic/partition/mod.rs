@@ -20,7 +20,7 @@ use imaging::{Cancel, ErrorKind, ImageRequest, Transport};
 
 use self::ephemeral::Maker;
 use self::sink::RootSink;
-use super::deploy::{announce, disk_error, protected, write_error};
+use super::deploy::{announce, disk_error, protected, transport, write_error};
 use crate::deployment::Deployed;
 use crate::settings::{Partitioning, Settings};
 pub use uuids::PartitionUuids;
@@ -51,7 +51,7 @@ pub(super) fn write(
         .transpose()?;
 
     announce(cx, target, "writing a partition image");
-    let written = stream(cx, &settings.transport, request, wanted, &layout, target)?;
+    let written = stream(cx, &transport(cx, settings), request, wanted, &layout, target)?;
     let built_in = matches!(maker, Some(Maker::BuiltIn));
     let table = prepare(cx, wanted, config_drive.as_deref(), built_in, &layout, target)?;
     if let (Some(Maker::Tool(tool)), Some(partition)) = (maker, layout.get(Role::Ephemeral)) {

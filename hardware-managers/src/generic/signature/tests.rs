@@ -22,6 +22,7 @@ fn image(source: &str, signature: ImageSignature) -> Image {
         sources: vec![source.into()],
         checksum: Checksum::Digest(ExpectedDigest::from_hex(&"a".repeat(64)).unwrap()),
         translate_sector_size: None,
+        allow_no_partition_table: false,
         format: Format::Raw,
         authorization: None,
         proxies: Proxies::default(),
