@@ -4,15 +4,18 @@
 //! chosen and claimed. Then a whole-disk image is streamed and verified, the partition table is mended for this disk's size
 //! and looked at, and the config drive is written. Partition images have a story of their own.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use disk::config_drive::Rebuild;
 use disk::table::Table;
 use disk::{Policy, Target};
 use events::{EventKind, Phase};
 use hwm::{Context, Error};
 use imaging::{Cancel, Checks, DeviceSink, ErrorKind, ImageRequest, Proxies, SmallFile, Translate};
 
+use super::config_drive_room::ForConfigDrive;
 use super::image::Image;
 use super::published::published;
 use super::sectors::ForSectors;
@@ -40,6 +43,12 @@ pub(crate) fn run(
     };
     let policy = Policy::detect(&cx.host, settings.allow.clone());
     let target = Target::claim(&cx.host, &disk, &policy).map_err(|refusal| protected(&refusal))?;
+    let translates = image.translate_sector_size.unwrap_or(settings.translate_sector_size);
+    let config_drive = match config_drive {
+        Some(drive) if image.partition.is_none() => Some(suited(drive, settings, &target)?),
+        drive => drive,
+    };
+    let preflight = config_drive.as_ref().filter(|_| image.partition.is_none());
 
     let request = ImageRequest {
         label: image.label.clone(),
@@ -52,10 +61,9 @@ pub(crate) fn run(
             inspect: !settings.disable_deep_image_inspection,
             whole_disk: image.partition.is_none(),
         },
-        translate: image
-            .translate_sector_size
-            .unwrap_or(settings.translate_sector_size)
+        translate: translates
             .then(|| -> Arc<dyn Translate> { Arc::new(ForSectors(target.logical_sector_bytes())) }),
+        preflight: preflight.map(|drive| ForConfigDrive::arc(drive, &target, translates)),
         authorization: image.authorization.clone(),
         proxies: image.proxies.clone(),
         read_back: settings.verify_writes || image.verify,
@@ -69,7 +77,7 @@ pub(crate) fn run(
     reread(cx, &target);
     let table = table(&target)?;
     if let Some(bytes) = &config_drive {
-        place_config_drive(cx, settings, &target, bytes)?;
+        place_config_drive(cx, Rebuild::WhenNeeded, &target, bytes)?;
     }
     Ok(Deployed {
         root_uuid: table.disk_signature(),
@@ -79,6 +87,17 @@ pub(crate) fn run(
         partition_uuids: None,
         written,
     })
+}
+
+/// The config drive in the form in which it will be written to this disk.
+fn suited(drive: Vec<u8>, settings: &Settings, target: &Target) -> Result<Vec<u8>, Error> {
+    let sector_bytes = target.logical_sector_bytes();
+    let made = disk::config_drive::suited(&drive, sector_bytes, settings.rebuild())
+        .map_err(|error| Error::Deployment { message: hwm::chain(&error) })?;
+    match made {
+        Cow::Owned(made) => Ok(made),
+        Cow::Borrowed(_) => Ok(drive),
+    }
 }
 
 /// Says, at info and to whoever listens, what is about to be destroyed.
@@ -243,7 +262,7 @@ fn not_bootable(error: &disk::Error, sector_bytes: u32) -> String {
 
 pub(crate) fn place_config_drive(
     cx: &Context,
-    settings: &Settings,
+    rebuild: Rebuild,
     target: &Target,
     bytes: &[u8],
 ) -> Result<(), Error> {
@@ -251,7 +270,7 @@ pub(crate) fn place_config_drive(
     let device = target.disk().name.clone();
     cx.events.emit(EventKind::PhaseStarted { phase: Phase::ConfigDrive, subject: device.clone() });
     tracing::info!(device, size_bytes = bytes.len(), "writing the config drive");
-    disk::config_drive::place(target, bytes, settings.rebuild()).map_err(|error| {
+    disk::config_drive::place(target, bytes, rebuild).map_err(|error| {
         let message = format!("writing the config drive to {device}: {}", hwm::chain(&error));
         cx.events.emit(EventKind::Failed { phase: Phase::ConfigDrive, message: message.clone() });
         Error::Deployment { message }

@@ -39,6 +39,8 @@ pub enum Rule {
     SectorSize,
     /// A table that is to be rewritten for another sector size can be.
     SectorTranslation,
+    /// A config drive finds a place beside the image.
+    ConfigDrive,
 }
 
 impl Rule {
@@ -61,6 +63,7 @@ impl Rule {
         Rule::TableEmpty,
         Rule::SectorSize,
         Rule::SectorTranslation,
+        Rule::ConfigDrive,
     ];
 
     /// The name.
@@ -83,6 +86,7 @@ impl Rule {
             Rule::TableEmpty => "table-empty",
             Rule::SectorSize => "sector-size",
             Rule::SectorTranslation => "sector-translation",
+            Rule::ConfigDrive => "config-drive",
         }
     }
 
@@ -106,6 +110,7 @@ impl Rule {
             Rule::TableEmpty => "an MBR must have a partition",
             Rule::SectorSize => "the partition table must be made for the disk's sector size",
             Rule::SectorTranslation => "a partition table must fit the sectors that it is rewritten for",
+            Rule::ConfigDrive => "a config drive must find a place beside the image",
         }
     }
 
