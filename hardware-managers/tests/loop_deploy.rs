@@ -122,7 +122,8 @@ fn loop_the_same_image_again_is_written_looked_at_and_given_its_config_drive_aga
         device.write_all(&[0x5a; 4096]).unwrap();
         device.sync_all().unwrap();
     }
-    // By the same name and URL, and not what it was: it is looked at as the first was.
+    // By the same name and URL, and not what it was: it is looked at as the first was, and refused before anything is written.
+    let before = disk.read(0, MIB);
     let mut without_table = image.clone();
     without_table[510..512].fill(0);
     let url = serve(vec![("test.raw", without_table.clone())]);
@@ -130,7 +131,70 @@ fn loop_the_same_image_again_is_written_looked_at_and_given_its_config_drive_aga
         let error =
             machine.write_image(info(&url, &sha256(&without_table)), json!(conductor_form(&config_drive())));
         assert!(matches!(error, Err(Error::InvalidImage { .. })), "{error:?}");
-        assert!(!find(&drive_on(&disk)[..MIB], b"config-2"), "no config drive without a table");
+        assert_eq!(disk.read(0, MIB), before, "no place for a config drive without a table");
+    }
+}
+
+/// A disk image with an MBR of these records: status, type, first sector, sectors.
+fn mbr(records: &[(u8, u8, u32, u32)]) -> Vec<u8> {
+    let mut image = image();
+    image[446..510].fill(0);
+    for (slot, (status, id, first, sectors)) in records.iter().enumerate() {
+        let record = &mut image[446 + slot * 16..462 + slot * 16];
+        (record[0], record[4]) = (*status, *id);
+        record[8..12].copy_from_slice(&first.to_le_bytes());
+        record[12..16].copy_from_slice(&sectors.to_le_bytes());
+    }
+    image
+}
+
+#[test]
+fn loop_image_that_leaves_no_place_for_the_config_drive_is_refused_before_the_first_byte() {
+    let Some(disk) = Loop::new() else { return };
+    let machine = machine(disk.name(), disk.name());
+    let iso = (0x80, 0, 0, 8000);
+    let records = [iso, (0, 0xef, 2048, 64), (0, 0x83, 4096, 64), (0, 0x83, 8192, 64)];
+    let full = mbr(&records);
+    // The server sends no parts of files.
+    let url = serve(vec![("test.raw", full.clone())]);
+    for _ in 0..2 {
+        let before = disk.read(0, MIB);
+        let result = machine.write_image(info(&url, &sha256(&full)), json!(conductor_form(&config_drive())));
+        let Err(Error::InvalidImage { message }) = result else { panic!("{result:?}") };
+        for part in ["config-drive", "four primary partitions", "config-2"] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        assert!(!message.contains("written and verified"), "{message}");
+        assert_eq!(disk.read(0, MIB), before);
+    }
+    // Without a config drive there is nothing to refuse.
+    let url = serve(vec![("test.raw", full.clone())]);
+    machine.write_image(info(&url, &sha256(&full)), Value::Null).unwrap();
+
+    let beside_iso = mbr(&[iso, (0, 0xef, 2048, 64)]);
+    let url = serve(vec![("test.raw", beside_iso.clone())]);
+    machine.write_image(info(&url, &sha256(&beside_iso)), json!(conductor_form(&config_drive()))).unwrap();
+    let table = disk.read(446, 64);
+    assert_eq!(table[..32], beside_iso[446..478], "the records of the image stay");
+    assert_eq!(table[36], 0x0c, "an empty record is taken");
+    assert_eq!(drive_on(&disk)[..config_drive().len()], config_drive());
+}
+
+/// A partition that the image labels `config-2` takes the drive where no record is free, and its label is looked for even where the
+/// server sends no parts of files.
+#[test]
+fn loop_labelled_partition_of_a_full_table_is_found_before_the_write() {
+    let Some(disk) = Loop::new() else { return };
+    let machine = machine(disk.name(), disk.name());
+    let mut full =
+        mbr(&[(0x80, 0x83, 2048, 64), (0, 0x83, 2112, 64), (0, 0x83, 2176, 64), (0, 0x83, 4096, 2048)]);
+    full[4096 * 512..4096 * 512 + config_drive().len()].copy_from_slice(&config_drive());
+    // The server sends no parts of files.
+    let url = serve(vec![("test.raw", full.clone())]);
+    for _ in 0..2 {
+        machine.write_image(info(&url, &sha256(&full)), json!(conductor_form(&config_drive()))).unwrap();
+        assert_eq!(disk.read(4096 * 512, config_drive().len()), config_drive());
+        assert_eq!(disk.read(446, 64), full[446..510]);
     }
 }
 

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::device_path::{self, HardDrive, Signature};
 use crate::efivars::{add_entry, current_entries, delete_entry};
-use crate::loaders::{self, Loader};
-use crate::{Error, LoadOption};
+use crate::loaders::{self, Found, Loader};
+use crate::{Error, Firmware, LoadOption};
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +26,10 @@ pub enum Outcome {
     NotUefi,
     /// The disk has no EFI system partition: the image can not boot with UEFI.
     NoEsp,
-    /// The EFI system partition holds no known boot loader.
+    /// No EFI system partition holds a boot loader that is known and that this machine's firmware can start.
     NoLoader {
-        /// Number of the EFI system partition.
-        partition: u32,
+        /// What was found in each partition instead.
+        reasons: Vec<String>,
     },
 }
 
@@ -75,8 +75,10 @@ impl Place {
 
 /// Makes firmware boot entries for the image on a disk. **Writes EFI variables**; the disk itself is only read.
 ///
-/// The EFI system partition is the one the table marks, else the one with the partition UUID, file system UUID or label
-/// `esp_uuid`. `BootNext` is left alone.
+/// EFI system partitions are those that the table marks, else the one with the partition UUID, file system UUID or label
+/// `esp_uuid`. The first with a loader counts: one that a CSV file names and that is there, or, without any CSV file, those with
+/// well-known names. Where CSV files name only loaders that are missing, the next partition is looked at before those with
+/// well-known names count. `BootNext` is left alone.
 pub fn install_efi_entries(
     host: &Host,
     target_device: &Path,
@@ -86,20 +88,59 @@ pub fn install_efi_entries(
     if !host.is_uefi() {
         return Ok(Outcome::NotUefi);
     }
-    let esp_error = |partition: u32| {
-        move |source| Error::Esp { device: target_device.display().to_string(), partition, source }
-    };
-    let device = Device::open(target_device).map_err(esp_error(0))?;
-    let Some(esp) = table.esp().or_else(|| by_uuid(&device, table, esp_uuid?)) else {
+    let device = Device::open(target_device).map_err(|source| Error::Esp {
+        device: target_device.display().to_string(),
+        partition: 0,
+        source,
+    })?;
+    let partitions = system_partitions(&device, table, esp_uuid);
+    if partitions.is_empty() {
         return Ok(Outcome::NoEsp);
-    };
-    let region = Region::new(&device, esp.start_byte, esp.size_byte);
-    let found = loaders::find(&region).map_err(esp_error(esp.number))?;
-    if found.is_empty() {
-        return Ok(Outcome::NoLoader { partition: esp.number });
     }
-    let made = make_entries(host, &found, &[Place::only(table, esp)])?;
+    let firmware = Firmware::detect(host);
+    let mut searched = Vec::new();
+    let mut reasons = Vec::new();
+    for esp in partitions {
+        let region = Region::new(&device, esp.start_byte, esp.size_byte);
+        match loaders::find(&region, firmware) {
+            Ok(found) => searched.push((esp, found)),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                let reason = format!("partition {}: {error}{}", esp.number, cause.unwrap_or_default());
+                tracing::warn!(reason, "an EFI system partition cannot be read");
+                reasons.push(reason);
+            }
+        }
+    }
+    let Some((esp, found)) = best(&searched) else {
+        reasons.extend(searched.iter().map(|(esp, found)| {
+            let number = esp.number;
+            match found.has_csv {
+                true => format!("partition {number}: the loaders that its CSV files name are missing"),
+                false => format!("partition {number}: it holds no known boot loader"),
+            }
+        }));
+        return Ok(Outcome::NoLoader { reasons });
+    };
+    let made = make_entries(host, &found.clone().into_loaders(), &[Place::only(table, esp)])?;
     Ok(Outcome::Installed { partition: esp.number, made })
+}
+
+/// The partition to boot from: see [`install_efi_entries`].
+fn best<'s, 't>(searched: &'s [(&'t Partition, Found)]) -> Option<&'s (&'t Partition, Found)> {
+    let is_clear = |found: &Found| found.named.is_some() || !found.has_csv && !found.unnamed.is_empty();
+    let clear = searched.iter().find(|(_, found)| is_clear(found));
+    clear.or_else(|| searched.iter().find(|(_, found)| !found.unnamed.is_empty()))
+}
+
+/// The EFI system partitions in the order of the table; see [`install_efi_entries`].
+fn system_partitions<'t>(device: &Device, table: &'t Table, esp_uuid: Option<&str>) -> Vec<&'t Partition> {
+    let marked: Vec<&Partition> = table.partitions().iter().filter(|partition| partition.is_esp()).collect();
+    if !marked.is_empty() {
+        return marked;
+    }
+    let other = table.esp().or_else(|| by_uuid(device, table, esp_uuid?));
+    other.into_iter().collect()
 }
 
 /// Makes an entry for each of these loaders at each of these places, replacing older ones with exactly the same label. **Writes

@@ -74,7 +74,8 @@ fn bare(volume: &Volume, root: &FatDir<'_, Cursor<Vec<u8>>>) {
     let efi = volume.create_dir(root, "EFI").unwrap();
     let removable = volume.create_dir(&efi, "boot").unwrap();
     put_file(volume, &removable, "bootx64.efi", b"x");
-    put_file(volume, &removable, "bootia32.efi", b"y");
+    put_file(volume, &removable, "winload.efi", b"y");
+    put_file(volume, &removable, "bootaa64.efi", b"another architecture's");
 }
 
 fn gpt_disk(directory: &Path, esp: &[u8]) -> PathBuf {
@@ -138,7 +139,7 @@ fn without_a_csv_every_loader_gets_an_entry_and_the_last_is_first() {
     let outcome = install_efi_entries(&machine.host(), &disk, &table, None).unwrap();
     let Outcome::Installed { made, .. } = outcome else { panic!("{outcome:?}") };
     let made: Vec<_> = made.entries.iter().map(|entry| (entry.label.as_str(), entry.path.as_str())).collect();
-    assert_eq!(made, [("ironic1", "\\EFI\\boot\\bootx64.efi"), ("ironic2", "\\EFI\\boot\\bootia32.efi")]);
+    assert_eq!(made, [("ironic1", "\\EFI\\boot\\bootx64.efi"), ("ironic2", "\\EFI\\boot\\winload.efi")]);
     assert_eq!(efivars::boot_order(&machine.host()).unwrap(), [1, 0]);
     let entries = current_entries(&machine.host()).unwrap();
     assert!(entries[0].path_text.starts_with("HD(1,MBR,0x1a2b3c4d,0x800,0x10000)/"), "{entries:?}");
@@ -187,7 +188,8 @@ fn what_stands_in_the_way_is_told_apart() {
     let install = |host: &Host, disk: &Path, table: &Table, uuid: Option<&str>| {
         install_efi_entries(host, disk, table, uuid)
     };
-    assert_eq!(install(&machine.host(), &disk, &table, None).unwrap(), Outcome::NoLoader { partition: 1 });
+    let reasons = vec!["partition 1: it holds no known boot loader".to_owned()];
+    assert_eq!(install(&machine.host(), &disk, &table, None).unwrap(), Outcome::NoLoader { reasons });
 
     let bios = tempfile::tempdir().unwrap();
     let outcome = install(&sys::fake::host(bios.path()), &disk, &table, None).unwrap();
@@ -207,7 +209,91 @@ fn what_stands_in_the_way_is_told_apart() {
     let machine = Machine::new();
     let disk = mbr_disk(machine.root.path(), &vec![0u8; 1 << 20], 0xef);
     let table = Table::read_device(&disk).unwrap();
-    assert!(install(&machine.host(), &disk, &table, None).is_err());
+    let outcome = install(&machine.host(), &disk, &table, None).unwrap();
+    let Outcome::NoLoader { reasons } = outcome else { panic!("{outcome:?}") };
+    assert!(reasons[0].contains("partition 1: FAT file system: no boot sector"), "{reasons:?}");
+}
+
+/// A disk with these EFI system partitions of 16 MiB.
+fn disk_of(directory: &Path, partitions: &[Vec<u8>]) -> PathBuf {
+    let path = directory.join("disk");
+    let mut disk = vec![0u8; usize::try_from(ESP_FIRST * SECTOR).unwrap()];
+    for (slot, esp) in partitions.iter().enumerate() {
+        let (first, sectors) = (disk.len() / 512, esp.len() / 512);
+        let record = &mut disk[446 + slot * 16..462 + slot * 16];
+        record[4] = 0xef;
+        record[8..12].copy_from_slice(&u32::try_from(first).unwrap().to_le_bytes());
+        record[12..16].copy_from_slice(&u32::try_from(sectors).unwrap().to_le_bytes());
+        disk.extend(esp);
+    }
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    std::fs::write(&path, disk).unwrap();
+    path
+}
+
+#[test]
+fn next_system_partition_counts_where_the_first_boots_nothing() {
+    let esp = |fill: &dyn Fn(&Volume, &FatDir<'_, Cursor<Vec<u8>>>)| {
+        fat(FatTypeSelection::Fat16, 16, |volume, root| fill(volume, root))
+    };
+    let vendor = |files: &'static [(&str, &str)]| {
+        esp(&move |volume, root| {
+            let efi = volume.create_dir(root, "EFI").unwrap();
+            let vendor = volume.create_dir(&efi, "vendor").unwrap();
+            for (name, text) in files {
+                let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+                put_file(volume, &vendor, name, &bytes);
+            }
+        })
+    };
+    let blank = vec![0u8; 16 << 20];
+    let empty = esp(&|_, _| {});
+    let no_loader = esp(&|volume, root| drop(volume.create_dir(root, "EFI").unwrap()));
+    let dead = vendor(&[("BOOTX64.CSV", "gone.efi,dead"), ("bootx64.efi", "l")]);
+    let good = vendor(&[("BOOTX64.CSV", "shimx64.efi,good"), ("shimx64.efi", "l")]);
+    let plain = vendor(&[("bootx64.efi", "l")]);
+    let other = vendor(&[("bootaa64.efi", "l")]);
+    for (partitions, expected) in [
+        (vec![&blank, &good], Some((2, "good"))),
+        (vec![&empty, &good], Some((2, "good"))),
+        (vec![&no_loader, &plain], Some((2, "ironic1"))),
+        (vec![&other, &plain], Some((2, "ironic1"))),
+        (vec![&dead, &good], Some((2, "good"))),
+        (vec![&dead, &blank], Some((1, "ironic1"))),
+        (vec![&dead, &plain], Some((2, "ironic1"))),
+        (vec![&plain, &good], Some((1, "ironic1"))),
+        (vec![&good, &plain], Some((1, "good"))),
+        (vec![&blank, &empty, &other], None),
+    ] {
+        let machine = Machine::new();
+        let partitions: Vec<Vec<u8>> = partitions.into_iter().cloned().collect();
+        let disk = disk_of(machine.root.path(), &partitions);
+        let table = Table::read_device(&disk).unwrap();
+        match (install_efi_entries(&machine.host(), &disk, &table, None).unwrap(), expected) {
+            (Outcome::Installed { partition, made }, Some((number, label))) => {
+                assert_eq!((partition, made.entries[0].label.as_str()), (number, label));
+                assert_eq!(made.entries.len(), 1);
+            }
+            (Outcome::NoLoader { reasons }, None) => assert_eq!(reasons.len(), 3, "{reasons:?}"),
+            (outcome, expected) => panic!("{outcome:?}, expected {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn firmware_of_32_bits_gets_its_own_loader() {
+    let machine = Machine::new();
+    std::fs::write(machine.root.path().join("sys/firmware/efi/fw_platform_size"), "32\n").unwrap();
+    let esp = fat(FatTypeSelection::Fat16, 16, |volume, root| {
+        put_file(volume, root, "bootx64.efi", b"l");
+        put_file(volume, root, "bootia32.efi", b"l");
+    });
+    let disk = disk_of(machine.root.path(), &[esp]);
+    let table = Table::read_device(&disk).unwrap();
+    let outcome = install_efi_entries(&machine.host(), &disk, &table, None).unwrap();
+    let Outcome::Installed { made, .. } = outcome else { panic!("{outcome:?}") };
+    let paths: Vec<_> = made.entries.iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(paths, ["\\bootia32.efi"]);
 }
 
 #[test]

@@ -47,6 +47,8 @@ impl Holder {
         let Table::Gpt(mut gpt) = self.table()? else {
             return Err(fail("a partition can be added to a GPT only".into()));
         };
+        let device = Device::open_beside_arrays(&self.host.path(&self.disk.name))?;
+        gpt.make_room(&device, crate::Source::size(&device)).map_err(fail)?;
         let sector = u64::from(gpt.sector_bytes);
         let used: Vec<(u64, u64)> = gpt
             .partitions
@@ -64,7 +66,6 @@ impl Holder {
         let PartitionType::Guid(kind) = planned.kind else {
             return Err(fail("a type of GPT was expected".into()));
         };
-        let device = Device::open_beside_arrays(&self.host.path(&self.disk.name))?;
         for at in [start, start + size_byte - MIB] {
             device.write_at(at, &vec![0; 1 << 20])?;
         }

@@ -158,6 +158,40 @@ fn loop_config_drive_moves_the_backup_table_first_and_takes_what_is_free() {
     assert!(error.contains("do not fit into partition 2"), "{error}");
 }
 
+/// `sgdisk` and `sfdisk` judge tables whose entries were all in use.
+#[test]
+fn loop_full_gpt_grows_for_the_config_drive() {
+    if !able(&[LOSETUP, SGDISK, SFDISK]) {
+        return;
+    }
+    // As few as the tool makes: a sector of them.
+    for (entries, sector) in [(4u32, 512), (8, 512), (32, 4096), (128, 512)] {
+        let device = Loop::new(256, sector);
+        run(&[SGDISK, &format!("--resize-table={entries}"), &device.node]);
+        let places = (1..=entries).map(|number| {
+            let (first, last) = (MIB + u64::from(number) * 65_536, MIB + u64::from(number + 1) * 65_536 - 1);
+            format!("--new={number}:{}:{}", first / u64::from(sector), last / u64::from(sector))
+        });
+        let places: Vec<String> = places.collect();
+        let places = places.iter().map(String::as_str);
+        run(&[SGDISK, "-a", "1"].into_iter().chain(places).chain([device.node.as_str()]).collect::<Vec<_>>());
+        let before = device.table().partitions().to_vec();
+        assert_eq!(before.len(), usize::try_from(entries).unwrap());
+        let image = image_of(1);
+        let placed = place(&device.claim().unwrap(), &image, Rebuild::WhenNeeded).unwrap();
+        assert_eq!(placed.partition.number, entries + 1, "{entries} entries, sectors of {sector}");
+        is_clean(&device);
+        let after = device.table();
+        assert_eq!(after.partitions()[..before.len()], before, "the others are what they were");
+        assert_eq!(device.read(placed.partition.start_byte, image.len()), image);
+        let listed = run(&[SGDISK, "-p", &device.node]);
+        let expected = if entries == 128 { "up to 132 entries" } else { "up to 128 entries" };
+        assert!(listed.contains(expected), "{listed}");
+        let check = run(&[SFDISK, "--verify", &device.node]);
+        assert!(check.contains("No errors"), "{check}");
+    }
+}
+
 #[test]
 fn loop_config_drive_becomes_a_primary_partition_of_an_mbr() {
     if !able(&[LOSETUP, "/usr/sbin/sfdisk"]) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Checks, DecoderMemory, ExpectedDigest, ExpectedSignature, Format, Translate};
+use crate::{Checks, DecoderMemory, ExpectedDigest, ExpectedSignature, Format, Preflight, Translate};
 
 /// One image to put onto one disk.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct ImageRequest {
     pub checks: Checks,
     /// Who rewrites a partition table that was made for other sectors than the disk's; without anybody, such an image is refused.
     pub translate: Option<Arc<dyn Translate>>,
+    /// Judges the disk image before anything is written: whether a config drive will find a place beside it.
+    pub preflight: Option<Arc<dyn Preflight>>,
     /// The complete value of the `Authorization` header, for HTTP sources. It is not sent on to another host. A registry, or
     /// the token server that it names, gets it when it asks for credentials.
     pub authorization: Option<wire::Secret>,

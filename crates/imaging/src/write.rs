@@ -14,6 +14,7 @@ use crate::hold_back::{Unverified, Verified};
 use crate::inspect::sectors::{self, Mismatch, Verdict};
 use crate::inspect::{self, Kind, LOOK, Rule};
 use crate::pipeline::{self, Decoder, Interrupt, Output, POOL, POOL_OF_PIECES, Pass};
+use crate::preflight::{Opened, Packing};
 use crate::progress::{self, Meter, Pace};
 use crate::proof::Expected;
 use crate::qcow2::{self, Qcow2Error};
@@ -182,6 +183,7 @@ impl Job<'_> {
         if self.request.checks.whole_disk {
             runtime.block_on(self.guard_sectors(source, total, &first, &plan, sink))?;
         }
+        self.preflight(runtime, source, total, &first, &plan, sink.size())?;
         pool.grow(plan.held);
         tracing::info!(
             image = self.request.label,
@@ -373,6 +375,30 @@ impl Job<'_> {
         translate
             .judge(head, mismatch.table, sink.size())
             .map_err(|reason| Rule::SectorTranslation.broken(reason).into())
+    }
+
+    /// Lets the caller judge the disk image, where it wants to.
+    fn preflight(
+        &self,
+        runtime: &Runtime,
+        source: &mut Source<'_>,
+        total: Option<u64>,
+        first: &Buffer,
+        plan: &Plan,
+        disk: u64,
+    ) -> Result<(), Error> {
+        let Some(preflight) = &self.request.preflight else { return Ok(()) };
+        let (packing, head) = match (&plan.inside, plan.kind) {
+            (Some(inside), _) => (Packing::Stream, inside.clone()),
+            (None, Kind::Qcow2) => {
+                let peek = qcow2::peek(source, total, first, 0, sectors::START as u64);
+                (Packing::Qcow2, runtime.block_on(peek).ok().flatten().unwrap_or_default())
+            }
+            (None, _) => (Packing::Plain, first.get(..sectors::START).unwrap_or(first).to_vec()),
+        };
+        let (request, transport, cancel) = (self.request, self.transport, self.cancel);
+        let mut image = Opened { runtime, request, transport, cancel, source, packing, total, first, head };
+        preflight.judge(&mut image, disk).map_err(|reason| Rule::ConfigDrive.broken(reason).into())
     }
 
     /// Who rewrites a table that does not suit the disk; a refusal where nobody does.

@@ -93,6 +93,7 @@ fn stream(server: &Server, digest: ExpectedDigest, format: Format, size: u64) {
         format,
         checks: imaging::Checks::default(),
         translate: None,
+        preflight: None,
         authorization: None,
         proxies: Proxies::default(),
         signature: None,

@@ -1,6 +1,6 @@
 //! What the firmware and an EFI system partition say about booting.
 
-use boot::{LoadOption, device_path, efivars, loaders};
+use boot::{Firmware, LoadOption, device_path, efivars, loaders};
 use disk::fat::Fat;
 
 /// Bytes of a sector and of a cluster of the EFI system partition that is made here.
@@ -40,9 +40,9 @@ fn listed(data: &[u8]) -> std::io::Result<()> {
 /// An EFI system partition whose `BOOTX64.CSV` has these bytes.
 pub(crate) fn loaders(csv: &[u8]) {
     let image = system_partition(csv);
-    match loaders::find(&image) {
+    match loaders::find(&image, Firmware::X64) {
         Ok(found) => {
-            for loader in found {
+            for loader in found.into_loaders() {
                 assert!(loader.path.starts_with('\\') && !loader.path.contains('\0'), "{loader:?}");
                 assert!(!loader.path.contains("\\..\\"), "a loader elsewhere: {loader:?}");
             }

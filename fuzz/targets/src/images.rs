@@ -126,6 +126,7 @@ fn write_onto(
         format,
         checks: Checks { permitted: FORMATS.map(str::to_owned).into(), ..Checks::default() },
         translate: None,
+        preflight: None,
         authorization: None,
         proxies,
         read_back: false,

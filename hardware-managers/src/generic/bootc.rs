@@ -79,7 +79,7 @@ pub(crate) fn install(cx: &Context, settings: &Settings, request: &InstallBootc)
     deploy::reread(cx, &target);
     deploy::table(&target, false)?;
     if let Some(bytes) = &drive {
-        deploy::place_config_drive(cx, settings, &target, bytes)?;
+        deploy::place_config_drive(cx, settings.rebuild(), &target, bytes)?;
     }
     Ok(disk)
 }

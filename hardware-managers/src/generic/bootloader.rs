@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use boot::{Outcome, Place};
+use boot::{Firmware, Outcome, Place};
 use disk::table::Table;
 use disk::{Device, Patience, md};
 use events::{EventKind, Phase};
@@ -89,14 +89,15 @@ fn make_bootable(
     is_whole_disk: bool,
     may_run_grub: Option<Patience>,
 ) -> Result<(), Error> {
-    let entries = || boot_entries(cx, settings, disk, request);
-    if cx.host.is_uefi() && entries()? {
-        return Ok(());
-    }
-    // As upstream: a whole-disk image without a loader that is known may still boot.
+    let missing = match boot_entries(cx, settings, disk, request)? {
+        Entries::Made => return Ok(()),
+        Entries::NotUefi => None,
+        Entries::NoLoader(reasons) => Some(reasons),
+    };
     if is_whole_disk {
-        return Ok(());
+        return missing.map_or(Ok(()), |reasons| Err(nothing_boots(&disk.name, &reasons)));
     }
+    let entries = || Ok(boot_entries(cx, settings, disk, request)? == Entries::Made);
     let Some(patience) = may_run_grub else { return Err(grub_is_disabled()) };
     grub::Job { cx, device: &disk.name, request, patience, boot_entries: &entries, below: None }.run()
 }
@@ -130,13 +131,24 @@ fn grub_below(
     grub::Job { cx, device, request, patience, boot_entries: &|| Ok(false), below: Some(&make_room) }.run()
 }
 
-/// Makes firmware boot entries; false where the EFI system partition holds no known boot loader.
+/// What came of making firmware boot entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Entries {
+    /// There is at least one.
+    Made,
+    /// The ramdisk was not started by UEFI.
+    NotUefi,
+    /// No EFI system partition holds a boot loader for this firmware; the reason for each partition.
+    NoLoader(String),
+}
+
+/// Makes firmware boot entries.
 fn boot_entries(
     cx: &Context,
     settings: &Settings,
     disk: &wire::Disk,
     request: &InstallBootloader,
-) -> Result<bool, Error> {
+) -> Result<Entries, Error> {
     let device = cx.host.path(&disk.name);
     let table = Table::read_device(&device)
         .map_err(|error| Error::other(format!("reading the partition table of {}", disk.name), error))?;
@@ -155,22 +167,19 @@ fn boot_entries(
                 made.entries.iter().map(|entry| format!("{} ({})", entry.label, entry.path)).collect();
             let (names, removed) = (names.join(", "), made.removed.len());
             tracing::info!(device = disk.name, partition, made = names, removed, "boot entries made");
-            Ok(true)
+            Ok(Entries::Made)
         }
-        Outcome::NotUefi => Ok(false),
+        Outcome::NotUefi => Ok(Entries::NotUefi),
         Outcome::NoEsp => Err(Error::DeviceNotFound {
             message: format!(
                 "{} has no EFI system partition: deploy an image that boots with UEFI, or boot the node in BIOS mode",
                 disk.name
             ),
         }),
-        Outcome::NoLoader { partition } => {
-            tracing::warn!(
-                device = disk.name,
-                partition,
-                "no known boot loader was found: no boot entry is made"
-            );
-            Ok(false)
+        Outcome::NoLoader { reasons } => {
+            let reasons = reasons.join("; ");
+            tracing::warn!(device = disk.name, reasons, "no boot loader was found: no boot entry is made");
+            Ok(Entries::NoLoader(reasons))
         }
     }
 }
@@ -183,12 +192,16 @@ fn mirrored_entries(
     disk: &wire::Disk,
     array: &disk::md::Array,
     source: &disk::table::Partition,
-) -> Result<bool, Error> {
+) -> Result<Entries, Error> {
     let esp = raid::esp::mirror(cx, settings, array, source)?;
     let region = Device::open(&cx.host.path(&esp.device))
         .map_err(|error| Error::other(format!("reading {}", esp.device), error))?;
-    let loaders = boot::loaders::find(&region)
-        .map_err(|error| Error::other(format!("looking for boot loaders on {}", esp.device), error))?;
+    let loaders = boot::loaders::find(&region, Firmware::detect(&cx.host))
+        .map_err(|error| Error::other(format!("looking for boot loaders on {}", esp.device), error))?
+        .into_loaders();
+    if loaders.is_empty() {
+        return Ok(Entries::NoLoader(format!("{}: it holds no known boot loader", esp.device)));
+    }
     let members = esp.members.iter().enumerate();
     let places: Vec<Place> =
         members.map(|(index, (table, part))| Place::mirror(table, part, index)).collect();
@@ -202,7 +215,17 @@ fn mirrored_entries(
         removed = made.removed.len(),
         "boot entries made"
     );
-    Ok(!made.entries.is_empty())
+    Ok(Entries::Made)
+}
+
+/// An image that the firmware would not start.
+fn nothing_boots(device: &str, reasons: &str) -> Error {
+    Error::InvalidImage {
+        message: format!(
+            "no EFI system partition of {device} holds a boot loader that this machine's firmware can start ({reasons}): deploy an \
+             image that boots with UEFI on this architecture, or set ignore_bootloader_failure where something else starts it"
+        ),
+    }
 }
 
 /// To say so now is better than a machine that does not come back.
@@ -341,9 +364,9 @@ mod tests {
         }
     }
 
-    /// A FAT without a known loader: a whole-disk image may still boot, a partition image needs its grub.
+    /// A FAT without a known loader: nothing would start a whole-disk image, a partition image needs its grub.
     #[test]
-    fn on_uefi_an_esp_without_a_loader_is_enough_for_a_whole_disk_image_alone() {
+    fn on_uefi_an_esp_without_a_loader_fails_the_deployment_unless_failures_are_ignored() {
         let mut image = vec![0; 512];
         image[510..].copy_from_slice(&[0x55, 0xaa]);
         image[450] = 0xef;
@@ -362,7 +385,10 @@ mod tests {
         let uefi = machine(true, &image);
         for whole in [None, Some("0x00000000")] {
             let (result, _) = run(&uefi, &request(whole, None), false);
-            assert!(result.is_ok(), "{result:?}");
+            let Err(Error::InvalidImage { message }) = result else { panic!("{result:?}") };
+            assert!(message.contains("partition 1: it holds no known boot loader"), "{message}");
+            assert!(message.contains("ignore_bootloader_failure"), "{message}");
+            assert!(run(&uefi, &request(whole, Some(true)), false).0.is_ok());
         }
         let refused = run(&uefi, &request(Some("5f0e9c1e-1ab0-4a11-9d37-fe221c000001"), None), false).0;
         let Err(Error::InvalidImage { message }) = refused else { panic!("{refused:?}") };

@@ -4,9 +4,11 @@
 //! chosen and claimed. Then a whole-disk image is streamed and verified, the partition table is mended for this disk's size
 //! and looked at, and the config drive is written. Partition images have a story of their own.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use disk::config_drive::Rebuild;
 use disk::table::Table;
 use disk::{Policy, Target};
 use events::{EventKind, Phase};
@@ -16,6 +18,7 @@ use imaging::{
     Transport,
 };
 
+use super::config_drive_room::ForConfigDrive;
 use super::image::Image;
 use super::published::published;
 use super::sectors::ForSectors;
@@ -43,6 +46,12 @@ pub(crate) fn run(
     };
     let policy = Policy::detect(&cx.host, settings.allow.clone());
     let target = Target::claim(&cx.host, &disk, &policy).map_err(|refusal| protected(&refusal))?;
+    let translates = image.translate_sector_size.unwrap_or(settings.translate_sector_size);
+    let config_drive = match config_drive {
+        Some(drive) if image.partition.is_none() => Some(suited(drive, settings, &target)?),
+        drive => drive,
+    };
+    let preflight = config_drive.as_ref().filter(|_| image.partition.is_none());
 
     let (whole_disk, may_lack_table) = (image.partition.is_none(), image.allow_no_partition_table);
     let request = ImageRequest {
@@ -58,10 +67,9 @@ pub(crate) fn run(
             // A table that may be missing is looked for afterwards, and one that a config drive becomes a partition of beforehand.
             partition_table: whole_disk && may_lack_table && config_drive.is_some(),
         },
-        translate: image
-            .translate_sector_size
-            .unwrap_or(settings.translate_sector_size)
+        translate: translates
             .then(|| -> Arc<dyn Translate> { Arc::new(ForSectors(target.logical_sector_bytes())) }),
+        preflight: preflight.map(|drive| ForConfigDrive::arc(drive, &target, translates)),
         authorization: image.authorization.clone(),
         proxies: image.proxies.clone(),
         read_back: settings.verify_writes || image.verify,
@@ -75,7 +83,7 @@ pub(crate) fn run(
     reread(cx, &target);
     let table = table(&target, may_lack_table)?;
     if let Some(bytes) = &config_drive {
-        place_config_drive(cx, settings, &target, bytes)?;
+        place_config_drive(cx, Rebuild::WhenNeeded, &target, bytes)?;
     }
     Ok(Deployed {
         root_uuid: table.disk_signature(),
@@ -85,6 +93,17 @@ pub(crate) fn run(
         partition_uuids: None,
         written,
     })
+}
+
+/// The config drive in the form in which it will be written to this disk.
+fn suited(drive: Vec<u8>, settings: &Settings, target: &Target) -> Result<Vec<u8>, Error> {
+    let sector_bytes = target.logical_sector_bytes();
+    let made = disk::config_drive::suited(&drive, sector_bytes, settings.rebuild())
+        .map_err(|error| Error::Deployment { message: hwm::chain(&error) })?;
+    match made {
+        Cow::Owned(made) => Ok(made),
+        Cow::Borrowed(_) => Ok(drive),
+    }
 }
 
 /// Says, at info and to whoever listens, what is about to be destroyed.
@@ -255,7 +274,7 @@ fn not_bootable(error: &disk::Error, sector_bytes: u32) -> String {
 
 pub(crate) fn place_config_drive(
     cx: &Context,
-    settings: &Settings,
+    rebuild: Rebuild,
     target: &Target,
     bytes: &[u8],
 ) -> Result<(), Error> {
@@ -263,7 +282,7 @@ pub(crate) fn place_config_drive(
     let device = target.disk().name.clone();
     cx.events.emit(EventKind::PhaseStarted { phase: Phase::ConfigDrive, subject: device.clone() });
     tracing::info!(device, size_bytes = bytes.len(), "writing the config drive");
-    disk::config_drive::place(target, bytes, settings.rebuild()).map_err(|error| {
+    disk::config_drive::place(target, bytes, rebuild).map_err(|error| {
         let message = format!("writing the config drive to {device}: {}", hwm::chain(&error));
         cx.events.emit(EventKind::Failed { phase: Phase::ConfigDrive, message: message.clone() });
         Error::Deployment { message }

@@ -4,6 +4,7 @@ pub(crate) mod arguments;
 pub(crate) mod bootc;
 pub(crate) mod bootloader;
 mod checksum_file;
+mod config_drive_room;
 pub(crate) mod deploy;
 mod erase;
 mod firmware;

@@ -3,8 +3,10 @@
 mod decode;
 mod iso;
 mod place;
+mod plan;
 mod rebuild;
 
 pub use decode::{LIMIT_BYTES, decode};
 pub use place::{Placed, place};
+pub use plan::{ImageBytes, Room};
 pub use rebuild::{Rebuild, suited};

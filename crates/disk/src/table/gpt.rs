@@ -1,5 +1,6 @@
 //! GUID partition table (UEFI specification 2.10, 5.3): reading either copy, adding partitions, writing both copies.
 
+mod grow;
 mod header;
 
 use uuid::{Uuid, uuid};
@@ -213,7 +214,8 @@ impl Gpt {
         Ok(())
     }
 
-    /// Adds a partition in the first free entry and returns its number. First and last sector are included.
+    /// Adds a partition in the first free entry and returns its number. First and last sector are included. Where none may be
+    /// free, [`Gpt::make_room`] comes first.
     pub(crate) fn add(
         &mut self,
         kind: Uuid,
@@ -392,12 +394,22 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// A GPT disk in memory with entries in the given places: (number, first, last).
     pub(crate) fn disk(sector: u32, sectors: u64, used: &[(usize, u64, u64)]) -> Vec<u8> {
+        disk_with_entries(sector, sectors, 128, used)
+    }
+
+    /// The same with room for so many partitions.
+    pub(crate) fn disk_with_entries(
+        sector: u32,
+        sectors: u64,
+        entries: usize,
+        used: &[(usize, u64, u64)],
+    ) -> Vec<u8> {
         let unit = usize::try_from(sector).unwrap();
         let mut gpt = Gpt {
             disk_guid: Uuid::from_u128(7),
@@ -410,7 +422,7 @@ pub(super) mod tests {
             is_from_backup: false,
             entries_sector: 2,
             entry_bytes: 128,
-            entries: vec![0; 16384],
+            entries: vec![0; entries * 128],
         };
         for (number, first, last) in used {
             let at = (number - 1) * 128;

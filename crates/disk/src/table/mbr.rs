@@ -88,6 +88,19 @@ pub(crate) fn records(sector: &[u8]) -> Option<[Record; 4]> {
     records.iter().all(|record| record.status & 0x7f == 0).then_some(records)
 }
 
+/// Returns the number (from 1) of the first record whose sixteen bytes are all zero. A record of type 0 with other bytes is in
+/// use: an isohybrid image marks itself so, active and from sector 0 on.
+pub(crate) fn free_record(sector: &[u8]) -> Option<u32> {
+    let records = sector.get(446..510)?.chunks_exact(16);
+    (1u32..).zip(records).find(|(_, record)| record.iter().all(|byte| *byte == 0)).map(|(number, _)| number)
+}
+
+/// Returns where the last of the four records ends, in sectors, whatever its type.
+pub(crate) fn records_end(sector: &[u8]) -> u64 {
+    let ends = records(sector).into_iter().flatten();
+    ends.map(|record| u64::from(record.first) + u64::from(record.sectors)).max().unwrap_or(0)
+}
+
 impl Mbr {
     /// `head` is the first 512 bytes of `source`. `None` when there is no MBR.
     pub(super) fn read<S: Source + ?Sized>(source: &S, head: &[u8], sector_bytes: u32) -> Option<Self> {
@@ -219,6 +232,19 @@ mod tests {
         assert!(table.validate("x", 4096).is_err());
         empty[54..57].copy_from_slice(b"FAT");
         assert_eq!(Table::read(&empty, 512).unwrap(), Table::None);
+    }
+
+    #[test]
+    fn record_with_any_byte_set_is_not_free() {
+        let mut sector = vec![0u8; 512];
+        assert_eq!(free_record(&sector), Some(1));
+        put(&mut sector, 0, 1, record(0x83, 8, 8));
+        sector[446] = 0x80; // active, and of type 0
+        assert_eq!(free_record(&sector), Some(3));
+        put(&mut sector, 0, 2, record(0, 100, 40_000));
+        assert_eq!(records_end(&sector), 40_100, "a record of type 0 takes its place too");
+        sector[446 + 48 + 15] = 1;
+        assert_eq!(free_record(&sector), None);
     }
 
     #[test]

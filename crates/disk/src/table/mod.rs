@@ -13,10 +13,13 @@ use std::path::Path;
 
 use uuid::Uuid;
 
+#[cfg(test)]
+pub(crate) use gpt::tests as gpt_tests;
 pub use gpt::{BIOS_BOOT_TYPE, ESP_TYPE, Gpt, LINUX_FILE_SYSTEM_TYPE};
 pub use make::write_table;
 pub(crate) use mbr::Record as MbrRecord;
 pub use mbr::{ESP_MBR_TYPE, Mbr};
+pub(crate) use mbr::{free_record, records_end};
 pub(crate) use remains::Remains;
 pub use translate::Translation;
 

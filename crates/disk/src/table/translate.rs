@@ -44,6 +44,11 @@ impl Translation {
         &self.gpt.partitions
     }
 
+    /// The table that the disk will have.
+    pub(crate) fn into_table(self) -> Gpt {
+        self.gpt
+    }
+
     /// **Writes** the protective MBR and both copies, and clears what is left of the old ones. Boot code stays.
     ///
     /// # Errors

@@ -41,6 +41,8 @@ pub enum Rule {
     SectorSize,
     /// A table that is to be rewritten for another sector size can be.
     SectorTranslation,
+    /// A config drive finds a place beside the image.
+    ConfigDrive,
 }
 
 impl Rule {
@@ -64,6 +66,7 @@ impl Rule {
         Rule::TableMissing,
         Rule::SectorSize,
         Rule::SectorTranslation,
+        Rule::ConfigDrive,
     ];
 
     /// The name.
@@ -87,6 +90,7 @@ impl Rule {
             Rule::TableMissing => "table-missing",
             Rule::SectorSize => "sector-size",
             Rule::SectorTranslation => "sector-translation",
+            Rule::ConfigDrive => "config-drive",
         }
     }
 
@@ -111,6 +115,7 @@ impl Rule {
             Rule::TableMissing => "an image must have a partition table where a config drive comes with it",
             Rule::SectorSize => "the partition table must be made for the disk's sector size",
             Rule::SectorTranslation => "a partition table must fit the sectors that it is rewritten for",
+            Rule::ConfigDrive => "a config drive must find a place beside the image",
         }
     }
 

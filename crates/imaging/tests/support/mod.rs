@@ -391,6 +391,7 @@ pub fn request(url: String, published: &[u8], format: Format) -> ImageRequest {
         format,
         checks: imaging::Checks::default(),
         translate: None,
+        preflight: None,
         authorization: None,
         proxies: Proxies::default(),
         signature: None,

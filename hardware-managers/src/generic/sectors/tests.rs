@@ -72,6 +72,7 @@ impl Bench {
             format: Format::Raw,
             checks: Checks { whole_disk: true, ..Checks::default() },
             translate: Some(Arc::new(ForSectors(4096))),
+            preflight: None,
             authorization: None,
             proxies: Proxies::default(),
             read_back: true,
