@@ -57,7 +57,11 @@ fn without_credentials(text: &str) -> String {
                 .map_or_else(|| rest.to_owned(), |rest| format!("...{rest}"));
             format!("{scheme}://{rest}{query}")
         }
-        _ => text.to_owned(),
+        // The end of a URL, as Ironic makes an image's id of it: what follows may be a signature.
+        _ => match text.split_once('?') {
+            Some((name, _)) if !name.contains(char::is_whitespace) => format!("{name}?..."),
+            _ => text.to_owned(),
+        },
     };
     if shown.len() > TEXT {
         shown.truncate(shown.floor_char_boundary(TEXT));
@@ -79,13 +83,18 @@ mod tests {
     fn secrets_are_hidden_at_any_depth() {
         let text = line(json!({
             "step": {"step": "write_image", "args": {"configdrive": "s3cret", "image_info": {
-                "image_server_password": "s3cret", "image_request_authorization": "s3cret",
+                "id": "image?signature=s3cret", "image_server_password": "s3cret", "image_request_authorization": "s3cret",
                 "urls": ["https://user:s3cret@h/image?signature=s3cret"], "configdrive": {"meta_data": "s3cret"}}}},
             "node": {"driver_internal_info": {"agent_secret_token": "s3cret"}, "extra": [{"Password": "s3cret"}]},
             "rescue_password": "s3cret", "pull_secret": "s3cret", "agent_token_required": true,
         }));
         assert!(!text.contains("s3cret"), "{text}");
-        for part in ["write_image", "https://...@h/image?...", r#""agent_token_required":true"#] {
+        for part in [
+            "write_image",
+            "https://...@h/image?...",
+            r#""id":"image?...""#,
+            r#""agent_token_required":true"#,
+        ] {
             assert!(text.contains(part), "{text}");
         }
     }

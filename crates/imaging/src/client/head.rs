@@ -82,9 +82,9 @@ impl Head {
                 continue;
             }
             let colon = line.iter().position(|byte| *byte == b':');
-            let (name, value) = match colon {
+            let (name, value): (&[u8], &[u8]) = match colon {
                 Some(at) => line.split_at(at),
-                None => (&line[..0], &line[..0]),
+                None => (&[], &[]),
             };
             is_legal &= !name.is_empty() && name.iter().all(|byte| is_of_name(*byte));
             let name = name.trim_ascii();

@@ -34,6 +34,7 @@ impl ProxyRules {
     ///
     /// # Errors
     /// The proxy that can not be used, and why; without its password.
+    #[allow(clippy::disallowed_methods)] // the variables that every HTTP client of an operator's machine reads
     pub(crate) fn new(proxies: &Proxies) -> Result<Self, (String, String)> {
         Self::read(proxies, |name| std::env::var(name).ok())
     }
