@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("events", &[]),
     ("wire", &[]),
     ("tls", &[]),
+    ("http-server", &[]),
     ("disk", &["sys", "wire"]),
     ("boot", &["disk", "sys"]),
     ("imaging", &["sys", "tls", "events", "wire"]),
@@ -24,9 +25,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("hardware-managers", &["hwm", "imaging", "disk", "boot", "sys", "events", "wire"]),
     (
         "ferric-agent",
-        &["hardware-managers", "hwm", "imaging", "boot", "disk", "sys", "tls", "events", "wire"],
+        &[
+            "hardware-managers",
+            "hwm",
+            "imaging",
+            "boot",
+            "disk",
+            "sys",
+            "tls",
+            "http-server",
+            "events",
+            "wire",
+        ],
     ),
-    ("ferric", &["events", "wire"]),
+    ("ferric", &["http-server", "events", "wire"]),
     ("ferric-image", &["sys", "wire"]),
     // Whatever reads an outsider's bytes; `sys` for a machine of files.
     (
