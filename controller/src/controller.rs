@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use events::EventKind;
+use http_server::Bodies;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use wire::PowerState;
+use wire::{PowerState, Secret};
 
 use crate::boot;
 use crate::deploy::WorkerHandle;
@@ -16,6 +18,9 @@ use crate::hub::{Hub, Source};
 use crate::power::{BootMode, Machine, NetBoot, Power, PowerDriver, PowerError};
 use crate::record::{BootDevice, Record, Stage};
 use crate::store::{Store, StoreError};
+
+/// Most uploads at a time.
+const UPLOADS: usize = 4;
 
 /// The settings of `ferric serve`.
 #[derive(Clone, Debug)]
@@ -38,6 +43,10 @@ pub struct Config {
     pub enable_bios_bootloader_install: bool,
     /// How often to look at a running command between heartbeats.
     pub poll: Duration,
+    /// Hosts by which the API may be called, besides the addresses that it listens on.
+    pub hosts: Vec<String>,
+    /// The token of operators.
+    pub token: Secret,
 }
 
 impl Config {
@@ -70,6 +79,10 @@ pub struct Parts {
     pub hub: Hub,
     /// One for each node that something is being done to.
     pub workers: Mutex<HashMap<Uuid, Arc<WorkerHandle>>>,
+    /// Reads the bodies of requests.
+    pub bodies: Bodies,
+    /// One for each upload that is being received.
+    pub uploads: Arc<Semaphore>,
     /// Set when the program ends.
     pub shutdown: CancellationToken,
 }
@@ -91,6 +104,8 @@ impl Controller {
             power,
             hub: Hub::default(),
             workers: Mutex::default(),
+            bodies: Bodies::default(),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
             shutdown: CancellationToken::new(),
         }))
     }

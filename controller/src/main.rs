@@ -14,14 +14,18 @@ mod clock;
 mod config_drive;
 mod controller;
 mod deploy;
+mod forward;
 mod hub;
+mod json;
 mod machine;
 mod power;
+mod printable;
 mod record;
 mod serve;
 mod store;
 #[cfg(test)]
 mod testing;
+mod token;
 
 use std::process::ExitCode;
 
@@ -31,6 +35,9 @@ use crate::cli::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(socket) = arguments.forwards_to() {
+        return forward::run(socket);
+    }
     // One TLS provider in the program, chosen before anybody needs it; only a second choice could fail.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         eprintln!("ferric: a TLS provider was chosen twice");
@@ -45,7 +52,7 @@ fn main() -> ExitCode {
     let exit = match runtime.block_on(cli::run(arguments)) {
         Ok(exit) => exit,
         Err(failure) => {
-            eprintln!("ferric: {failure}");
+            eprintln!("ferric: {}", printable::lines(&failure.to_string()));
             failure.exit
         }
     };

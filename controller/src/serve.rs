@@ -7,19 +7,17 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::ServiceExt;
-use axum::extract::Request;
-use axum::serve::ListenerExt;
 use clap::Args;
-use tokio::net::TcpListener;
+use http_server::{Bound, Limits, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::api;
 use crate::cli::{Exit, Failure};
 use crate::controller::{Config, Controller};
-use crate::power::{Power, QemuDriver};
+use crate::power::{Outgoing, Places, Power, QemuDriver, QemuOptions};
 use crate::store::Store;
+use crate::{boot, token};
 
 /// How long requests under way may take once we are told to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -59,6 +57,22 @@ pub struct ServeArguments {
     /// Let agents run the grub of partition images: programs of the image, with all rights of the ramdisk
     #[arg(long)]
     pub enable_bios_bootloader_install: bool,
+    /// Folder for the disks and console logs of machines of the qemu driver, besides STATE/disks, or a block device that they
+    /// may have; may be given several times
+    #[arg(long, value_name = "FOLDER|DEVICE")]
+    pub disks: Vec<PathBuf>,
+    /// The program of the qemu driver [default: the distribution's qemu-system-x86_64]
+    #[arg(long, value_name = "PROGRAM")]
+    pub qemu_binary: Option<PathBuf>,
+    /// One more argument for every machine of the qemu driver, as --qemu-arg=-cpu; may be given several times
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    pub qemu_arg: Vec<String>,
+    /// Which machines of the qemu driver reach other hosts, and the services of this one
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = Outgoing::Never)]
+    pub qemu_outgoing: Outgoing,
+    /// One more host name or address by which the API may be called; may be given several times
+    #[arg(long, value_name = "HOST")]
+    pub host_name: Vec<String>,
     /// What is logged to stderr, as RUST_LOG
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     pub log: String,
@@ -79,16 +93,16 @@ pub async fn run(arguments: ServeArguments) -> Result<Exit, Failure> {
 
     let state = make_directory(&arguments.state)?;
     let _lock = lock(&state)?;
-    let listener = TcpListener::bind(arguments.listen).await.map_err(|e| {
+    let bound = http_server::bind(Some(&arguments.listen.ip().to_string()), arguments.listen.port()).map_err(|e| {
         Failure::failed(format!(
             "listening on {}: {e}; is another `ferric serve` running? choose another address with --listen",
             arguments.listen
         ))
     })?;
-    let address = listener
-        .local_addr()
-        .map_err(|e| Failure::failed(format!("reading the address listened on: {e}")))?;
+    let address = bound.address;
     let config = config(&arguments, state, address)?;
+    let qemu = qemu_options(&arguments, &config)?;
+    api::remove_partials(&config.uploads());
     let ramdisk = ramdisk_line(&config);
     let database = config.state.join("ferric.sqlite");
     let store = Store::open(&database)
@@ -97,7 +111,10 @@ pub async fn run(arguments: ServeArguments) -> Result<Exit, Failure> {
     if let Err(error) = fs::set_permissions(&database, fs::Permissions::from_mode(0o600)) {
         tracing::warn!(path = %database.display(), %error, "the database stays readable for others");
     }
-    let power = Power::new(vec![Box::new(QemuDriver::new(config.state.join("vms")))]);
+    token::announce(address, &config.state);
+    let machines = http_server::bind_unix(&qemu.socket)
+        .map_err(|e| Failure::failed(format!("listening on {}: {e}", qemu.socket.display())))?;
+    let power = Power::new(vec![Box::new(QemuDriver::new(qemu))]);
     let controller = Controller::new(config, store, power);
     banner(&controller, address, &ramdisk);
 
@@ -110,31 +127,91 @@ pub async fn run(arguments: ServeArguments) -> Result<Exit, Failure> {
     }
     let sync = tokio::spawn(sync_power(controller.clone()));
     let stopping = stop_signal(controller.clone())?;
-    // Small replies to many small requests: no waiting for more to send.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "setting TCP_NODELAY");
-        }
-    });
-    let service = ServiceExt::<Request>::into_make_service(api::service(controller.clone()));
-    let shutdown = controller.shutdown.clone();
-    let server = axum::serve(listener, service)
-        .with_graceful_shutdown(async move { shutdown.cancelled().await })
-        .into_future();
-    tokio::pin!(server);
-    let late = async {
-        controller.shutdown.cancelled().await;
-        tokio::time::sleep(GRACE).await;
-    };
-    let ended = tokio::select! {
-        ended = &mut server => ended,
-        () = late => Ok(()),
-    };
+    serve(bound, machines, controller.clone()).await;
     sync.abort();
     stopping.abort();
-    ended.map_err(|e| Failure::failed(format!("serving: {e}")))?;
     tracing::info!("stopped; machines go on running");
     Ok(Exit::Success)
+}
+
+/// Serves operators and machines until the controller is told to stop.
+async fn serve(bound: Bound, machines: http_server::BoundUnix, controller: Controller) {
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let settings = http_settings();
+    let for_operators =
+        http_server::serve(bound, api::service(controller.clone()), settings.clone(), stopping.clone());
+    // Places of their own: machines cannot keep operators out.
+    let for_machines =
+        http_server::serve(machines, api::machine_service(controller.clone()), settings, stopping);
+    let stopped = async {
+        controller.shutdown.cancelled().await;
+        stop.send_replace(true);
+    };
+    tokio::join!(for_operators, for_machines, stopped);
+}
+
+/// The server's name and bounds.
+pub fn http_settings() -> Settings {
+    Settings {
+        name: concat!("ferric/", env!("CARGO_PKG_VERSION")),
+        tls: None,
+        limits: Limits { farewell: GRACE, ..Limits::default() },
+        on_failure: None,
+    }
+}
+
+/// What the command line says of virtual machines, with the folders of their files made.
+fn qemu_options(arguments: &ServeArguments, config: &Config) -> Result<QemuOptions, Failure> {
+    let mut places = Places { closed: vec![config.state.clone()], ..Places::default() };
+    places.folders.push(make_directory(&config.state.join("disks"))?);
+    // Images are written by operators alone, and read by every machine.
+    places.closed.extend(config.images.iter().cloned());
+    places.closed.extend(config.ramdisk.iter().cloned());
+    for path in &arguments.disks {
+        let real = existing(path, "--disks")?;
+        match fs::metadata(&real).map(|meta| meta.is_dir()) {
+            Ok(true) => places.folders.push(real),
+            Ok(false) => places.devices.push(real),
+            Err(e) => return Err(Failure::usage(format!("--disks {}: {e}", path.display()))),
+        }
+    }
+    let program = std::env::current_exe()
+        .map_err(|e| Failure::failed(format!("finding the path of this program: {e}")))?;
+    Ok(QemuOptions {
+        directory: config.state.join("vms"),
+        binary: arguments.qemu_binary.clone(),
+        more: arguments.qemu_arg.clone(),
+        places,
+        outgoing: arguments.qemu_outgoing,
+        advertise: config.advertise.clone(),
+        program,
+        socket: config.state.join("machines.sock"),
+    })
+}
+
+/// Hosts by which the API may be called, besides the addresses that connections come in by.
+fn host_names(arguments: &ServeArguments, advertise: &str) -> Vec<String> {
+    let advertised = advertise.parse::<axum::http::Uri>().ok();
+    let advertised = advertised.as_ref().and_then(|uri| uri.host());
+    advertised
+        .into_iter()
+        .chain(arguments.host_name.iter().map(String::as_str))
+        .map(api::normal_host)
+        .collect()
+}
+
+/// Whoever may read images must not read the state: tokens and config drives are in there.
+fn check_apart(state: &Path, served: &[PathBuf]) -> Result<(), Failure> {
+    for directory in served {
+        if state.starts_with(directory) || directory.starts_with(state) {
+            return Err(Failure::usage(format!(
+                "--images {} and --state {} lie within each other, so tokens and config drives would be served: choose folders apart",
+                directory.display(),
+                state.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn config(arguments: &ServeArguments, state: PathBuf, address: SocketAddr) -> Result<Config, Failure> {
@@ -166,6 +243,12 @@ fn config(arguments: &ServeArguments, state: PathBuf, address: SocketAddr) -> Re
     for directory in &arguments.images {
         images.push(existing(directory, "--images")?);
     }
+    check_apart(&state, &images)?;
+    boot::check_parameters(&arguments.kernel_params)
+        .map_err(|problem| Failure::usage(format!("--kernel-params: {problem}")))?;
+    let token = token::load_or_make(&state)
+        .map_err(|e| Failure::failed(format!("reading {}: {e}", token::path(&state).display())))?;
+    let hosts = host_names(arguments, &advertise);
     let uploads = make_directory(&state.join("images"))?;
     images.push(uploads);
     let ramdisk = arguments.ramdisk.as_ref().map(|directory| existing(directory, "--ramdisk")).transpose()?;
@@ -180,6 +263,8 @@ fn config(arguments: &ServeArguments, state: PathBuf, address: SocketAddr) -> Re
         kernel_params: arguments.kernel_params.clone(),
         enable_bios_bootloader_install: arguments.enable_bios_bootloader_install,
         poll: Duration::from_secs_f64(arguments.poll),
+        hosts,
+        token,
     })
 }
 
@@ -227,11 +312,18 @@ fn banner(controller: &Controller, address: SocketAddr, ramdisk: &str) {
     println!("listening on http://{address}");
     println!("machines reach it at {}", config.advertise);
     println!("state in {}", config.state.display());
+    println!(
+        "token in {} (commands on this host find it by themselves)",
+        token::path(&config.state).display()
+    );
     println!("{ramdisk}");
     for directory in &config.images {
         println!("images from {}", directory.display());
     }
-    println!("make a node known:  ferric node create NAME --mac MAC --driver-info qemu_disk=FILE");
+    println!(
+        "make a node known:  ferric node create NAME --mac MAC --driver-info qemu_disk={}/NAME.raw",
+        config.state.join("disks").display()
+    );
 }
 
 fn stop_signal(controller: Controller) -> Result<tokio::task::JoinHandle<()>, Failure> {
@@ -285,6 +377,31 @@ async fn sync_power(controller: Controller) {
             if let Err(error) = noted {
                 tracing::warn!(error = &error as &dyn std::error::Error, "noting a power state failed");
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_is_not_served() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        for folder in ["srv/ferric", "images", "state/below"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        std::os::unix::fs::symlink(root.join("srv"), root.join("link")).unwrap();
+        let check = |state: &str, images: &str| {
+            let images = existing(&root.join(images), "--images").unwrap();
+            check_apart(&make_directory(&root.join(state)).unwrap(), &[images])
+        };
+        assert!(check("srv/ferric", "images").is_ok());
+        for (state, images) in
+            [("srv/ferric", "srv"), ("srv", "srv"), ("srv/ferric", "link"), ("state", "state/below")]
+        {
+            assert!(check(state, images).is_err(), "{state} {images}");
         }
     }
 }

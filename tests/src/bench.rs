@@ -92,9 +92,7 @@ impl Bench {
             driver_info.push(format!("kernel_append_params={}", shape.parameters));
         }
         if shape.sector != 512 {
-            let size = |kind: &str| format!("nvme.{kind}_block_size={}", shape.sector);
-            let arguments = json!(["-global", size("logical"), "-global", size("physical")]);
-            driver_info.push(format!("qemu_extra_args={arguments}"));
+            driver_info.push(format!("qemu_sector_size={}", shape.sector));
         }
         self.controller.add_node(name, mac, &driver_info)?;
         Ok(Node { name: name.to_owned(), disk, serial: Serial::follow(serial) })

@@ -86,6 +86,9 @@ impl Controller {
             .arg(self.dir.join("state"))
             .args(["--listen", listen, "--ramdisk"])
             .arg(ramdisk.parent().context("dist/ramdisk")?)
+            .arg("--disks")
+            .arg(&self.dir)
+            .env("XDG_STATE_HOME", self.notes())
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -112,6 +115,11 @@ impl Controller {
     /// The address of its API.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where it notes its token for commands: not in the home folder of the person who runs the tests.
+    fn notes(&self) -> PathBuf {
+        self.dir.join("xdg-state")
     }
 
     /// Its log file.
@@ -175,7 +183,13 @@ impl Controller {
     /// A `ferric` command line against this controller, for callers that watch it run.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(arguments).env("FERRIC_URL", &self.url).stdin(Stdio::null());
+        command
+            .args(arguments)
+            .env("FERRIC_URL", &self.url)
+            .env("XDG_STATE_HOME", self.notes())
+            .env_remove("FERRIC_TOKEN")
+            .env_remove("FERRIC_TOKEN_FILE")
+            .stdin(Stdio::null());
         command
     }
 

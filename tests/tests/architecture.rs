@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("tls", &[]),
     ("dns", &[]),
+    ("http-server", &[]),
     ("disk", &["sys", "wire"]),
     ("boot", &["disk", "sys"]),
     ("imaging", &["sys", "tls", "dns", "events", "wire"]),
@@ -25,9 +26,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("hardware-managers", &["hwm", "imaging", "disk", "boot", "sys", "events", "wire"]),
     (
         "ferric-agent",
-        &["hardware-managers", "hwm", "imaging", "boot", "disk", "sys", "tls", "dns", "events", "wire"],
+        &[
+            "hardware-managers",
+            "hwm",
+            "imaging",
+            "boot",
+            "disk",
+            "sys",
+            "tls",
+            "dns",
+            "http-server",
+            "events",
+            "wire",
+        ],
     ),
-    ("ferric", &["events", "wire"]),
+    ("ferric", &["http-server", "events", "wire"]),
     ("ferric-image", &["sys", "wire"]),
     // Whatever reads an outsider's bytes; `sys` for a machine of files.
     (

@@ -28,7 +28,7 @@ fn bench(name: &str, shape: Shape) -> Result<Option<(Bench, Node)>> {
     if skip_vm()? {
         return Ok(None);
     }
-    let bench = Bench::start(Scratch::new(name)?, &[])?;
+    let bench = Bench::start(Scratch::new(name)?, &["--qemu-outgoing", "ramdisk"])?; // the images lie on a server of this test
     let node = bench.node("node-1", "52:54:00:fe:88:02", shape)?;
     Ok(Some((bench, node)))
 }

@@ -1,18 +1,14 @@
 //! `commands/`: run one, list them, show one. The token is checked before anything of the body is read.
 
-use axum::body::HttpBody;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use futures_util::StreamExt;
+use http_server::{Answering, BodyError, Seat};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 use wire::CommandRequest;
 
-use super::connections::{Answering, Seat};
 use super::error::ApiError;
 use super::{Api, json};
 
@@ -70,55 +66,24 @@ pub(super) async fn one(
 
 pub(super) async fn run(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let (arguments, _answering) = api.authorize(&request)?;
-    let (body, large) = read(request, &api).await?;
-    let command = envelope(&body)?;
-    drop(body); // a config drive may be in it
+    let body = api.bodies.read(request.into_body(), &api.body).await?;
+    let command = envelope(&body.bytes)?;
+    drop(body.bytes); // a config drive may be in it
     let begun = api.executor.begin(command).await?;
-    drop(large);
+    drop(body.permit);
     let record = if arguments.waits() { api.executor.finished(begun).await } else { begun };
     Ok(json::reply_pieces(StatusCode::OK, record.json().clone()))
 }
 
-/// Bodies above this size are read one at a time, in bytes.
-const LARGE: usize = 1024 * 1024;
-
-/// Reads a body within its bounds of size and time. A large one comes with the permit to hold it in memory.
-async fn read(request: Request, api: &Api) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), ApiError> {
-    let limits = api.body;
-    let slow = |text: &str| ApiError::framework(StatusCode::REQUEST_TIMEOUT, text);
-    let too_long = || {
-        let text = format!("the body is longer than {} bytes", limits.bytes);
-        ApiError::framework(StatusCode::PAYLOAD_TOO_LARGE, &text)
-    };
-    let announced = request.body().size_hint().lower();
-    if announced > limits.bytes as u64 {
-        return Err(too_long()); // usize fits u64 on every target of this agent
-    }
-    let deadline = Instant::now() + limits.total;
-    let mut stream = request.into_body().into_data_stream();
-    let mut bytes = Vec::new();
-    let mut large = None;
-    loop {
-        let next = timeout_at(deadline.min(Instant::now() + limits.silence), stream.next());
-        let chunk = match next.await {
-            Ok(Some(Ok(chunk))) => chunk,
-            Ok(None) => return Ok((bytes, large)),
-            Ok(Some(Err(error))) => {
-                return Err(ApiError::bad_request(&format!("the body broke off: {error}")));
-            }
-            Err(_) => return Err(slow("the body came too slowly")),
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let status = match error {
+            BodyError::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::TooSlow | BodyError::Busy => StatusCode::REQUEST_TIMEOUT,
+            BodyError::NoMemory(_) => StatusCode::SERVICE_UNAVAILABLE,
+            BodyError::Broken(_) => StatusCode::BAD_REQUEST,
         };
-        let length = bytes.len().saturating_add(chunk.len());
-        if length > limits.bytes {
-            return Err(too_long());
-        }
-        if length > LARGE && large.is_none() {
-            let permit = timeout_at(deadline, api.large_body.clone().acquire_owned()).await;
-            large = permit.map_err(|_| slow("other large bodies are being read"))?.ok();
-            // Known length: no second copy while the buffer grows.
-            bytes.reserve_exact(usize::try_from(announced).unwrap_or(0).saturating_sub(bytes.len()));
-        }
-        bytes.extend_from_slice(&chunk);
+        Self::framework(status, &error.to_string())
     }
 }
 

@@ -1,10 +1,9 @@
 //! The agent's HTTP API: what a conductor calls. Source: agent protocol page, 1.
 //!
-//! [`server`] accepts connections, within bounds; [`routes`] is the table of paths; [`commands`] and [`events`] answer.
+//! The crate `http-server` accepts connections and reads bodies, within bounds; [`server`] adds what is the agent's; [`routes`] is the table of paths; [`commands`] and [`events`] answer.
 //! Errors leave through [`error`] alone, so that every one has the body a conductor insists on.
 
 mod commands;
-mod connections;
 mod error;
 mod events;
 mod json;
@@ -19,10 +18,11 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_server::Bodies;
 use sys::Host;
-use tokio::sync::Semaphore;
 
-pub use server::{Bound, Limits, bind, serve};
+pub use http_server::{BodyLimits, Bound, Limits, bind};
+pub use server::serve;
 pub use tls::{
     Certificate, ServerSettings, Tls, TlsError, generate, generate_at, server_config, static_config,
 };
@@ -46,40 +46,22 @@ pub struct Api {
     pub scheme: &'static str,
     /// The bounds of a request's body.
     pub body: BodyLimits,
-    /// Held by the one request whose body is large, from reading it to the start of its command: several config drives at
-    /// a time would be too much.
-    large_body: Arc<Semaphore>,
+    /// Reads bodies. A large one is held alone, from reading it to the start of its command: several config drives at a time
+    /// would be too much.
+    bodies: Bodies,
     /// What is counted.
     pub metrics: Metrics,
 }
 
-/// The bounds of a request's body.
-#[derive(Clone, Copy, Debug)]
-pub struct BodyLimits {
-    /// Longest body, in bytes.
-    pub bytes: usize,
-    /// Longest silence while it is sent.
-    pub silence: Duration,
-    /// Longest time for all of it.
-    pub total: Duration,
-}
-
-impl BodyLimits {
-    /// The bounds for a machine: an eighth of its memory, but never less than one config drive needs, nor more than three.
-    ///
-    /// Deploy steps may carry the same config drive up to three times (node, step, image); it has 64 MiB at the most, and a
-    /// third more in base64. Source: agent protocol page, 1.1 and 8.3.
-    pub fn of_machine(host: &Host) -> Self {
-        let memory = host.attribute("/proc/meminfo").and_then(|text| total_kib(&text)).unwrap_or(0);
-        let bytes = memory.saturating_mul(1024 / 8).clamp(LEAST_LIMIT, MOST_LIMIT);
-        Self { bytes, ..Self::default() }
-    }
-}
-
-impl Default for BodyLimits {
-    fn default() -> Self {
-        Self { bytes: LEAST_LIMIT, silence: Duration::from_secs(30), total: Duration::from_secs(600) }
-    }
+/// The bounds of a request's body for a machine: an eighth of its memory, but never less than one config drive needs, nor
+/// more than three.
+///
+/// Deploy steps may carry the same config drive up to three times (node, step, image); it has 64 MiB at the most, and a
+/// third more in base64. Source: agent protocol page, 1.1 and 8.3.
+pub fn body_limits(host: &Host) -> BodyLimits {
+    let memory = host.attribute("/proc/meminfo").and_then(|text| total_kib(&text)).unwrap_or(0);
+    let bytes = memory.saturating_mul(1024 / 8).clamp(LEAST_LIMIT, MOST_LIMIT);
+    BodyLimits { bytes, ..LEAST }
 }
 
 /// `MemTotal` of `/proc/meminfo`.
@@ -98,8 +80,8 @@ impl Api {
             events: Arc::new(events::EventTail::new(events.clone())),
             started_at: now.map_or(0.0, |age| age.as_secs_f64()),
             scheme,
-            body: BodyLimits::default(),
-            large_body: Arc::new(Semaphore::new(1)),
+            body: LEAST,
+            bodies: Bodies::default(),
             metrics: Metrics::new(events),
         }
     }
@@ -113,6 +95,8 @@ impl Api {
 /// One config drive with room for the node, and three.
 const LEAST_LIMIT: usize = 96 * 1024 * 1024;
 const MOST_LIMIT: usize = 288 * 1024 * 1024;
+const LEAST: BodyLimits =
+    BodyLimits { bytes: LEAST_LIMIT, silence: Duration::from_secs(30), total: Duration::from_secs(600) };
 
 #[cfg(test)]
 mod tests {
@@ -125,7 +109,7 @@ mod tests {
         let host = sys::fake::host(root.path());
         let mib = |kib: &str| {
             std::fs::write(root.path().join("proc/meminfo"), kib).unwrap();
-            BodyLimits::of_machine(&host).bytes >> 20
+            body_limits(&host).bytes >> 20
         };
         assert_eq!(mib("MemTotal:         524288 kB\nMemFree: 1 kB\n"), 96);
         assert_eq!(mib("MemTotal:        1048576 kB\n"), 128);

@@ -7,9 +7,9 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
+use http_server::Peer;
 
 use super::Api;
-use super::server::Peer;
 
 /// Longest request target in a line, in bytes.
 const TARGET_LIMIT: usize = 512;

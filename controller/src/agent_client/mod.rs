@@ -10,6 +10,7 @@ use reqwest::StatusCode;
 use serde_json::{Map, Value};
 use wire::{AgentFault, CommandError, CommandList, CommandRequest, CommandResult, Secret};
 
+use crate::json;
 use crate::record::AgentSession;
 
 pub use tls::CertificateError;
@@ -19,6 +20,13 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Beyond the time the agent was asked to wait for an event.
 const EVENT_MARGIN: Duration = Duration::from_secs(15);
+
+/// Longest answer of an agent, in bytes.
+const ANSWER_LIMIT: usize = 16 << 20;
+/// Longest words of an agent in an error, in bytes.
+const TEXT_LIMIT: usize = 4096;
+/// Deepest nesting of an answer: parts of it become part of a record, which must be readable again.
+const DEEPEST: usize = 64;
 
 /// Why an agent did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +58,14 @@ pub enum AgentError {
         /// Its words.
         text: String,
     },
+    /// Its answer is longer, or nested deeper, than any real one.
+    #[error("the agent's answer to {command} is {problem}")]
+    Excessive {
+        /// What it was asked.
+        command: String,
+        /// What is too much.
+        problem: String,
+    },
     /// It answered something else than it should.
     #[error("the agent's answer to {command} makes no sense")]
     Garbled {
@@ -77,6 +93,9 @@ impl AgentClient {
             .tls_backend_preconfigured(tls::config(session.certificate.as_deref())?)
             .connect_timeout(CONNECT_TIMEOUT)
             .no_proxy()
+            // The token and config drives go to the holder of the certificate, and to no other server that it names.
+            .redirect(reqwest::redirect::Policy::none())
+            .https_only(true)
             .build()
             .map_err(unreachable)?;
         Ok(Self { http, url: url.clone(), token: token.clone() })
@@ -134,12 +153,26 @@ impl AgentClient {
     ) -> Result<T, AgentError> {
         let unreachable =
             |e: reqwest::Error| AgentError::Unreachable { url: self.url.clone(), source: e.without_url() };
-        let reply = request.send().await.map_err(unreachable)?;
+        let excessive = |problem: String| AgentError::Excessive { command: command.to_owned(), problem };
+        let mut reply = request.send().await.map_err(unreachable)?;
         let status = reply.status();
-        let body = reply.bytes().await.map_err(unreachable)?;
+        if status.is_redirection() {
+            let text = "it redirects to another server, which is not followed".into();
+            return Err(AgentError::Refused { command: command.to_owned(), status: status.as_u16(), text });
+        }
+        let mut body = Vec::new();
+        while let Some(piece) = reply.chunk().await.map_err(unreachable)? {
+            if body.len().saturating_add(piece.len()) > ANSWER_LIMIT {
+                return Err(excessive(format!("longer than {ANSWER_LIMIT} bytes")));
+            }
+            body.extend_from_slice(&piece);
+        }
+        if json::depth(&body) > DEEPEST {
+            return Err(excessive(format!("nested deeper than {DEEPEST} levels")));
+        }
         if status.is_client_error() || status.is_server_error() {
             let text = match serde_json::from_slice::<AgentFault>(&body) {
-                Ok(fault) => fault.faultstring,
+                Ok(fault) => shortened(&fault.faultstring),
                 Err(_) => String::from_utf8_lossy(&body).chars().take(300).collect(),
             };
             if status == StatusCode::CONFLICT || text.to_ascii_lowercase().contains("agent is busy") {
@@ -158,5 +191,16 @@ pub fn failure_text(error: Option<&CommandError>) -> String {
     [&error.details, &error.message, &error.kind]
         .into_iter()
         .find(|text| !text.trim().is_empty())
-        .map_or_else(|| "the agent gave no reason".into(), |text| text.trim().to_owned())
+        .map_or_else(|| "the agent gave no reason".into(), |text| shortened(text.trim()))
 }
+
+/// The text, cut where it is longer than a person reads.
+fn shortened(text: &str) -> String {
+    match text.get(..text.floor_char_boundary(TEXT_LIMIT)) {
+        Some(start) if start.len() < text.len() => format!("{start}... ({} bytes)", text.len()),
+        Some(_) | None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,8 @@ impl From<StoreError> for ApiError {
             StoreError::Taken { .. } => Self::conflict(text),
             // As Ironic: a verb that does not fit the state is a bad request, not a conflict.
             StoreError::Conflict(_) | StoreError::Invalid(_) => Self::bad(text),
-            StoreError::Sqlite(_) | StoreError::Json(_) | StoreError::Thread => {
+            StoreError::Unreadable(_) => Self::bad(text),
+            StoreError::Sqlite(_) | StoreError::Damaged { .. } | StoreError::Thread => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
                 Self { status: StatusCode::INTERNAL_SERVER_ERROR, text }
             }

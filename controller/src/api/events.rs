@@ -11,7 +11,7 @@ use wire::{PowerState, ProvisionState};
 
 use super::ApiError;
 use crate::controller::Controller;
-use crate::hub::Relayed;
+use crate::hub::{Page, Relayed};
 use crate::record::Record;
 use crate::store::Mark;
 
@@ -25,6 +25,9 @@ pub struct EventsReply {
     pub events: Vec<Relayed>,
     /// Pass this as `after` in the next request.
     pub next: u64,
+    /// Whether there are more events already.
+    #[serde(default)]
+    pub more: bool,
     /// The node as it is now.
     pub node: NodeBrief,
     /// Its timeline so far.
@@ -75,14 +78,15 @@ pub async fn events(
     let after = number("after")?;
     let wait = Duration::from_secs(number("wait")?.min(LONGEST_WAIT));
     let uuid = controller.store.node(&node).await?.node.uuid;
-    let (events, next) = tokio::select! {
+    let page = tokio::select! {
         page = controller.hub.after(uuid, after, wait) => page,
         // The server is about to end: watchers should not hold it up.
-        () = controller.shutdown.cancelled() => (Vec::new(), after),
+        () = controller.shutdown.cancelled() => Page { next: after, ..Page::default() },
     };
     let record = controller.store.node(&uuid.to_string()).await?;
     let timeline = controller.store.marks(uuid).await?;
-    Ok(Json(EventsReply { events, next, node: NodeBrief::of(&record), timeline }))
+    let Page { events, next, more } = page;
+    Ok(Json(EventsReply { events, next, more, node: NodeBrief::of(&record), timeline }))
 }
 
 /// `GET /ferric/v1/nodes/{node}/timeline`.

@@ -30,10 +30,23 @@ pub async fn image(
     for directory in &controller.config.images {
         let file = directory.join(&relative);
         if tokio::fs::metadata(&file).await.is_ok_and(|meta| meta.is_file()) {
+            if !is_outside_of_state(&controller, &file).await {
+                return Err(not_there(&path));
+            }
             return serve(&file, &method, &headers).await;
         }
     }
     Err(not_there(&path))
+}
+
+/// A link may lead anywhere its owner wants, but not to tokens and config drives. Uploads lie in the state directory.
+async fn is_outside_of_state(controller: &Controller, file: &Path) -> bool {
+    match tokio::fs::canonicalize(file).await {
+        Ok(real) => {
+            !real.starts_with(&controller.config.state) || real.starts_with(controller.config.uploads())
+        }
+        Err(_) => false,
+    }
 }
 
 fn not_there(path: &str) -> ApiError {

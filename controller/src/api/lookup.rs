@@ -4,8 +4,6 @@
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, json};
 use uuid::Uuid;
 use wire::{AgentConfig, LookupReply, MASK, Microversion, Secret, normalize_mac};
@@ -16,6 +14,7 @@ use super::{ApiError, view};
 use crate::controller::Controller;
 use crate::record::Record;
 use crate::store::{StoreError, lookup_allowed};
+use crate::token;
 
 /// Answers a lookup.
 pub async fn lookup(
@@ -131,14 +130,9 @@ async fn find(controller: &Controller, question: &Question) -> Result<Record, Ap
     if lookup_allowed(record.node.provision_state) { Ok(record) } else { Err(none()) }
 }
 
-/// 43 characters: URL-safe base64 of 32 random bytes.
 fn new_token() -> Result<Secret, ApiError> {
-    let mut bytes = [0_u8; 32];
-    rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut bytes).map_err(|_| ApiError {
-        status: StatusCode::INTERNAL_SERVER_ERROR,
-        text: "no random numbers to be had".into(),
-    })?;
-    Ok(Secret::new(URL_SAFE_NO_PAD.encode(bytes)))
+    token::random()
+        .map_err(|error| ApiError { status: StatusCode::INTERNAL_SERVER_ERROR, text: error.to_string() })
 }
 
 fn config(controller: &Controller, agent_token: Option<Secret>) -> AgentConfig {

@@ -15,6 +15,7 @@ use super::root::base;
 use super::{ApiError, patch, view};
 use crate::controller::Controller;
 use crate::record::Record;
+use crate::store::StoreError;
 
 type Parameters = Query<HashMap<String, String>>;
 
@@ -137,12 +138,6 @@ pub async fn create(
         Some(Value::String(driver)) => driver.clone(),
         _ => return Err(ApiError::bad("Schema error for node: 'driver' is a required property")),
     };
-    if !controller.power.names().contains(&driver.as_str()) {
-        let known = controller.power.names().join(", ");
-        return Err(ApiError::bad(format!(
-            "No valid host was found. Reason: no driver {driver}; there are: {known}"
-        )));
-    }
     let uuid = match given.get("uuid") {
         None | Some(Value::Null) => Uuid::new_v4(),
         Some(Value::String(text)) => {
@@ -153,6 +148,7 @@ pub async fn create(
     let mut full = Node::new(uuid, driver).to_full_map();
     full.extend(given.into_iter().filter(|(key, _)| key != "uuid"));
     let node = patch::to_node(full)?;
+    check_driver_info(&controller, &node)?;
     let record = controller.store.create_node(Record::new(node)).await?;
     tracing::info!(node = %record.node.label(), uuid = %uuid, "node created");
     let base = base(&headers);
@@ -182,24 +178,17 @@ pub async fn change(
     body: Bytes,
 ) -> Result<Json<Map<String, Value>>, ApiError> {
     let operations = patch::parse(&body)?;
-    let before = controller.store.node(&node).await?;
+    let checker = controller.clone();
     let apply = move |record: &mut Record| {
-        record.node = patch::apply(&record.node, &operations)
-            .map_err(|error| crate::store::StoreError::Invalid(error.text))?;
+        let invalid = |error: ApiError| StoreError::Invalid(error.text);
+        let changed = patch::apply(&record.node, &operations).map_err(invalid)?;
+        if changed.driver != record.node.driver || changed.driver_info != record.node.driver_info {
+            check_driver_info(&checker, &changed).map_err(invalid)?;
+        }
+        record.node = changed;
         Ok(())
     };
-    let (record, ()) = controller.store.update(&before.node.uuid.to_string(), apply).await?;
-    if !controller.power.names().contains(&record.node.driver.as_str()) {
-        // Checked after the fact would leave a node without a driver: put the old one back.
-        let driver = before.node.driver.clone();
-        let restore = move |record: &mut Record| {
-            record.node.driver = driver;
-            Ok(())
-        };
-        controller.store.update(&node, restore).await?;
-        let known = controller.power.names().join(", ");
-        return Err(ApiError::bad(format!("no driver {}; there are: {known}", record.node.driver)));
-    }
+    let (record, ()) = controller.store.update(&node, apply).await?;
     controller.hub.wake(record.node.uuid);
     Ok(Json(view::node(&record, &base(&headers))))
 }
@@ -209,7 +198,11 @@ pub async fn delete(
     State(controller): State<Controller>,
     Path(node): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let record = controller.store.node(&node).await?;
+    let record = match controller.store.node(&node).await {
+        Ok(record) => record,
+        Err(StoreError::Damaged { .. }) => return delete_damaged(&controller, &node).await,
+        Err(error) => return Err(error.into()),
+    };
     let state = record.node.provision_state;
     let idle = matches!(
         state,
@@ -240,7 +233,36 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A JSON object in a request body, whatever its content type.
+/// A record that does not read hides its driver and its state: every driver forgets the machine, then the record goes.
+async fn delete_damaged(controller: &Controller, node: &str) -> Result<StatusCode, ApiError> {
+    let uuid = controller.store.node_uuid(node).await?;
+    controller.power.forget_everywhere(uuid).await.map_err(crate::controller::PowerFault::Power)?;
+    controller.store.delete_node(uuid).await?;
+    controller.hub.forget(uuid);
+    tracing::info!(node = %uuid, "damaged record deleted");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Refuses a driver that is not there, and settings that no client may make.
+fn check_driver_info(controller: &Controller, node: &Node) -> Result<(), ApiError> {
+    let refused = |problem: String| ApiError::bad(format!("driver_info of node {}: {problem}", node.label()));
+    let driver = controller.power.driver(&node.driver).ok_or_else(|| {
+        let known = controller.power.names().join(", ");
+        ApiError::bad(format!(
+            "No valid host was found. Reason: no driver {}; there are: {known}",
+            node.driver
+        ))
+    })?;
+    driver.check(&node.driver_info).map_err(refused)?;
+    match node.driver_info.get("kernel_append_params") {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::String(text)) => crate::boot::check_parameters(text)
+            .map_err(|problem| refused(format!("kernel_append_params: {problem}"))),
+        Some(_) => Err(refused("kernel_append_params must be a text".into())),
+    }
+}
+
+/// A JSON object in a request body.
 pub fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(map)) => Ok(map),

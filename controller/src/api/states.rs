@@ -53,6 +53,7 @@ pub async fn provision(
                     controller.config.enable_bios_bootloader_install,
                 )?;
                 controller.power(&record, |driver, machine| driver.validate(machine)).await?;
+                check_image_is_reached(&controller, &record)?;
             }
             configdrive(&record, given.get("configdrive"))?
         }
@@ -76,6 +77,20 @@ pub async fn provision(
     controller.hub.wake(uuid);
     controller.work_on(uuid);
     Ok(StatusCode::ACCEPTED)
+}
+
+/// A machine whose network is cut off finds out after minutes; better said now.
+fn check_image_is_reached(controller: &Controller, record: &Record) -> Result<(), ApiError> {
+    let info = &record.node.instance_info;
+    let image = info.get("image_source").and_then(Value::as_str).unwrap_or_default();
+    let driver = controller.power.driver(&record.node.driver);
+    if !image.starts_with("http") {
+        return Ok(()); // not a URL that a machine fetches from a web server
+    }
+    match driver.and_then(|driver| driver.unreachable(image, &controller.config.advertise)) {
+        Some(problem) => Err(ApiError::bad(format!("node {}: {problem}", record.node.label()))),
+        None => Ok(()),
+    }
 }
 
 fn start(

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use wire::{ApiFault, Microversion, ProvisionState};
+use wire::{ApiFault, Microversion, ProvisionState, Secret};
 
 use super::{Exit, Failure, chain};
 use crate::api::EventsReply;
@@ -26,13 +27,26 @@ pub struct Client {
 
 impl Client {
     /// For the controller at `url`.
-    pub fn new(url: &str, json: bool) -> Result<Self, Failure> {
+    pub fn new(url: &str, token: Option<Secret>, json: bool) -> Result<Self, Failure> {
         let url = url.trim_end_matches('/').to_owned();
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(Failure::usage(format!("--url {url}: it must be an http or https URL")));
         }
-        // The controller is ours: no proxy stands between.
-        let builder = || reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT);
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+                .map_err(|_| Failure::usage("the token has characters that cannot be sent"))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        // The controller is ours: no proxy stands between, and nothing there redirects.
+        let builder = || {
+            reqwest::Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT_TIMEOUT)
+                .default_headers(headers.clone())
+        };
         // A host without CA certificates can still talk to a controller over plain HTTP.
         let http = builder()
             .build()
@@ -73,8 +87,14 @@ impl Client {
     }
 
     /// Sends a file of any size.
-    pub async fn upload<T: DeserializeOwned>(&self, path: &str, body: reqwest::Body) -> Result<T, Failure> {
-        self.read(self.request(Method::PUT, path).timeout(Duration::from_secs(24 * 3600)).body(body)).await
+    pub async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        size: u64,
+        body: reqwest::Body,
+    ) -> Result<T, Failure> {
+        let request = self.request(Method::PUT, path).header(CONTENT_LENGTH, size);
+        self.read(request.timeout(Duration::from_secs(24 * 3600)).body(body)).await
     }
 
     /// Waits for news of a node.

@@ -13,7 +13,7 @@ use wire::ProvisionState;
 use super::client::{Client, segment};
 use super::watch::{self, WatchArguments};
 use super::{Exit, Failure, chain};
-use crate::api::{Located, Published};
+use crate::api::{Located, Published, Stored};
 use crate::config_drive;
 use crate::machine::{self, Verb};
 
@@ -272,7 +272,7 @@ async fn image(client: &Client, arguments: &DeployArguments) -> Result<Image, Fa
         (None, Some(sha256)) => Checksum::Digest("sha256", sha256),
         (None, None) => return Err(Failure::failed("no digest was computed")),
     };
-    let url = publish(client, &path).await?;
+    let url = publish(client, &path, &checksum).await?;
     Ok(Image { url, checksum, format: arguments.format.unwrap_or(format) })
 }
 
@@ -335,21 +335,47 @@ fn look(path: &Path, digest: bool) -> std::io::Result<(ImageFormat, Option<Strin
     Ok((format, Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())))
 }
 
-/// The URL of a local file: the one it has if the controller serves it, else it is uploaded.
-async fn publish(client: &Client, path: &Path) -> Result<String, Failure> {
+/// The URL of a local file: the one it has if the controller serves it, else it is uploaded. What was uploaded before is
+/// not sent again: the name of an upload begins with the digest.
+async fn publish(client: &Client, path: &Path, checksum: &Checksum) -> Result<String, Failure> {
     let text = path.to_str().ok_or_else(|| Failure::usage(format!("{} is no UTF-8", path.display())))?;
     let located: Located = client.get(&format!("/ferric/v1/images?path={}", segment(text))).await?;
     if let Some(url) = located.url {
         return Ok(url);
     }
+    let unreadable = |e: std::io::Error| Failure::failed(format!("reading {}: {e}", path.display()));
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("image");
+    let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+    let size = file.metadata().await.map_err(unreadable)?.len();
+    let name = upload_name(name, checksum);
+    let place = format!("/ferric/v1/images/{}", segment(&name));
+    let stored: Stored = client.get(&place).await?;
+    let replace = match (stored.url, stored.size) {
+        (Some(url), Some(length)) if length == size => {
+            eprintln!("the controller has {} already", path.display());
+            return Ok(url);
+        }
+        (there, _) => there.is_some(),
+    };
     eprintln!("uploading {} to the controller (it serves no directory that holds it)", path.display());
-    let file = tokio::fs::File::open(path)
-        .await
-        .map_err(|e| Failure::failed(format!("reading {}: {e}", path.display())))?;
     let body = reqwest::Body::wrap_stream(tokio_util::io::ReaderStream::with_capacity(file, 1 << 20));
-    let published: Published = client.upload(&format!("/ferric/v1/images/{}", segment(name)), body).await?;
+    let query = if replace { "?replace=true" } else { "" };
+    let published: Published = client.upload(&format!("{place}{query}"), size, body).await?;
     Ok(published.url)
+}
+
+/// Sixteen digits of the digest and the file's name, cut to what a file system takes. Files whose digest lies elsewhere
+/// have their name alone.
+fn upload_name(name: &str, checksum: &Checksum) -> String {
+    let start = match checksum {
+        Checksum::Digest(_, hex) => format!("{}-", hex.get(..16).unwrap_or(hex)),
+        Checksum::Url(_) => String::new(),
+    };
+    // The end of a name says what it is.
+    let room = 200;
+    let cut = name.len().saturating_sub(room);
+    let cut = (cut..=name.len()).find(|at| name.is_char_boundary(*at)).unwrap_or(name.len());
+    format!("{start}{}", name.get(cut..).unwrap_or_default().trim_start_matches('.'))
 }
 
 #[cfg(test)]
@@ -374,6 +400,15 @@ mod tests {
         {
             assert!(parse_checksum(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn uploads_are_named_by_digest_and_end_of_the_name() {
+        let digest = Checksum::Digest("sha256", "0123456789abcdef0123".into());
+        assert_eq!(upload_name("a.qcow2", &digest), "0123456789abcdef-a.qcow2");
+        assert_eq!(upload_name(".a.raw", &Checksum::Url("http://h/SUMS".into())), "a.raw");
+        let long = upload_name(&format!("{}.qcow2", "ü".repeat(300)), &digest);
+        assert!(long.len() <= 220 && long.ends_with("ü.qcow2"), "{long}");
     }
 
     #[test]

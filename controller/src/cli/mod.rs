@@ -7,12 +7,15 @@ mod timeline;
 mod watch;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use wire::Secret;
 
 use self::client::Client;
 use crate::serve::{self, ServeArguments};
+use crate::token;
 
 /// The thin controller for bare metal: deploys disk images onto machines, with Ironic's API.
 #[derive(Debug, Parser)]
@@ -21,6 +24,10 @@ pub struct Arguments {
     /// The controller's API
     #[arg(long, global = true, env = "FERRIC_URL", default_value = "http://127.0.0.1:6385")]
     url: String,
+    /// File with the controller's token, as STATE/token; FERRIC_TOKEN may hold the token itself [default: that of the controller
+    /// at that address on this host]
+    #[arg(long, global = true, env = "FERRIC_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Print data as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -46,6 +53,12 @@ enum Command {
     Undeploy(deploy::UndeployArguments),
     /// Follow what happens to a machine until it is active or has failed
     Watch(watch::WatchArguments),
+    /// Join stdin and stdout with a socket of the controller; QEMU starts this for machines
+    #[command(hide = true)]
+    Forward {
+        /// The socket
+        socket: PathBuf,
+    },
     /// When a machine's last deployment did what
     Timeline {
         /// Name or UUID
@@ -115,13 +128,14 @@ impl fmt::Display for Failure {
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let Arguments { url, json, command } = arguments;
+    let Arguments { url, token_file, json, command } = arguments;
     if let Command::Serve(arguments) = command {
         return serve::run(arguments).await;
     }
-    let client = Client::new(&url, json)?;
+    let client = Client::new(&url, token(&url, token_file.as_deref())?, json)?;
     match command {
-        Command::Serve(_) => Ok(Exit::Success),
+        // Handled above, and in `main`.
+        Command::Serve(_) | Command::Forward { .. } => Ok(Exit::Success),
         Command::Node(command) => node::run(&client, command).await,
         Command::Port(command) => node::ports(&client, command).await,
         Command::Deploy(arguments) => deploy::deploy(&client, arguments, "active").await,
@@ -129,6 +143,27 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Undeploy(arguments) => deploy::undeploy(&client, arguments).await,
         Command::Watch(arguments) => watch::run(&client, &arguments).await,
         Command::Timeline { node } => timeline::run(&client, &node).await,
+    }
+}
+
+impl Arguments {
+    /// The socket of `ferric forward`, which needs nothing else of this program.
+    pub fn forwards_to(&self) -> Option<&Path> {
+        if let Command::Forward { socket } = &self.command { Some(socket) } else { None }
+    }
+}
+
+/// The token for the controller at `url`: from the file that was named, the environment, or the controller of this host.
+fn token(url: &str, file: Option<&Path>) -> Result<Option<Secret>, Failure> {
+    if let Some(file) = file {
+        let token = token::read(file);
+        return token.map(Some).map_err(|e| Failure::usage(format!("--token-file {}: {e}", file.display())));
+    }
+    match std::env::var("FERRIC_TOKEN") {
+        Ok(text) if !text.trim().is_empty() => token::parse(&text)
+            .map(Some)
+            .map_err(|problem| Failure::usage(format!("FERRIC_TOKEN: {problem}"))),
+        Ok(_) | Err(_) => Ok(token::find(url)),
     }
 }
 

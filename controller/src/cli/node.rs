@@ -9,6 +9,7 @@ use wire::ProvisionState;
 
 use super::client::{Client, key_value, segment};
 use super::{Exit, Failure};
+use crate::printable;
 
 /// Commands for machines.
 #[derive(Debug, Subcommand)]
@@ -212,7 +213,7 @@ async fn create(client: &Client, arguments: CreateArguments) -> Result<(), Failu
         }
     }
     if client.json {
-        println!("{node}");
+        println!("{}", printable::json(&node));
     } else {
         println!("{uuid}");
         eprintln!("node {name} is known; next: ferric node manage {name} && ferric node provide {name}");
@@ -224,7 +225,7 @@ async fn list(client: &Client) -> Result<(), Failure> {
     let reply: Value = client.get("/v1/nodes/detail").await?;
     let nodes = reply.get("nodes").and_then(Value::as_array).cloned().unwrap_or_default();
     if client.json {
-        println!("{}", Value::Array(nodes));
+        println!("{}", printable::json(&nodes));
         return Ok(());
     }
     let mut rows = vec![["NAME", "UUID", "POWER", "STATE", "ERROR"].map(String::from)];
@@ -240,7 +241,7 @@ async fn list(client: &Client) -> Result<(), Failure> {
 async fn show(client: &Client, node: &str) -> Result<(), Failure> {
     let node: Value = client.get(&path(node)).await?;
     if client.json {
-        println!("{node}");
+        println!("{}", printable::json(&node));
         return Ok(());
     }
     let Value::Object(fields) = node else { return Ok(()) };
@@ -249,8 +250,8 @@ async fn show(client: &Client, node: &str) -> Result<(), Failure> {
             Value::Null => {}
             Value::Object(inner) if inner.is_empty() => {}
             Value::Array(_) => {}
-            Value::String(text) => println!("{key}: {text}"),
-            other => println!("{key}: {other}"),
+            Value::String(text) => println!("{key}: {}", printable::lines(&text)),
+            other => println!("{key}: {}", printable::json(&other)),
         }
     }
     Ok(())
@@ -287,7 +288,7 @@ async fn set(client: &Client, arguments: SetArguments) -> Result<(), Failure> {
     }
     let changed: Value = client.send(Method::PATCH, &path(&node), &Value::Array(operations)).await?;
     if client.json {
-        println!("{changed}");
+        println!("{}", printable::json(&changed));
     } else {
         eprintln!("node {node} is changed");
     }
@@ -318,14 +319,14 @@ pub async fn ports(client: &Client, command: PortCommand) -> Result<Exit, Failur
         PortCommand::Create { node, mac } => {
             let body = json!({ "node_uuid": node, "address": mac });
             let port: Value = client.send(Method::POST, "/v1/ports", &body).await?;
-            println!("{}", if client.json { port.to_string() } else { text(&port, "uuid") });
+            println!("{}", if client.json { printable::json(&port) } else { text(&port, "uuid") });
         }
         PortCommand::List { node } => {
             let query = node.map(|node| format!("?node={}", segment(&node))).unwrap_or_default();
             let reply: Value = client.get(&format!("/v1/ports{query}")).await?;
             let ports = reply.get("ports").and_then(Value::as_array).cloned().unwrap_or_default();
             if client.json {
-                println!("{}", Value::Array(ports));
+                println!("{}", printable::json(&ports));
             } else {
                 let mut rows = vec![["ADDRESS", "UUID", "NODE"].map(String::from)];
                 rows.extend(
@@ -343,7 +344,7 @@ pub async fn ports(client: &Client, command: PortCommand) -> Result<Exit, Failur
 }
 
 fn text(value: &Value, key: &str) -> String {
-    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+    printable::line(value.get(key).and_then(Value::as_str).unwrap_or_default())
 }
 
 /// Prints rows in columns; the last column is not padded.

@@ -1,9 +1,10 @@
 //! The timeline of a deployment, as a table.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::client::{Client, segment};
 use super::{Exit, Failure};
+use crate::printable;
 use crate::store::Mark;
 
 /// `ferric timeline NODE`.
@@ -12,7 +13,7 @@ pub async fn run(client: &Client, node: &str) -> Result<Exit, Failure> {
     let marks: Vec<Mark> =
         reply.get("timeline").and_then(|list| serde_json::from_value(list.clone()).ok()).unwrap_or_default();
     if client.json {
-        println!("{}", json!(marks));
+        println!("{}", printable::json(&marks));
     } else if marks.is_empty() {
         eprintln!("node {node} was not deployed yet");
     } else {
@@ -30,7 +31,7 @@ pub fn table(marks: &[Mark]) -> String {
         let since = mark.seconds.map_or_else(|| "       -".into(), |s| format!("{s:8.1}"));
         let step =
             before.map_or_else(String::new, |before| format!("  (+{:.1})", (mark.at - before).max(0.0)));
-        text += &format!("{since} s  {:width$}{step}\n", mark.mark);
+        text += &format!("{since} s  {:width$}{step}\n", printable::line(&mark.mark));
         before = Some(mark.at);
     }
     text

@@ -14,6 +14,7 @@ use super::client::{Client, EVENT_WAIT};
 use super::{Exit, Failure, timeline};
 use crate::api::EventsReply;
 use crate::hub::Relayed;
+use crate::printable;
 
 /// A controller that restarts comes back within this; a deployment goes on meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -69,7 +70,7 @@ pub async fn run(client: &Client, arguments: &WatchArguments) -> Result<Exit, Fa
             shown.line("STATE", now.name());
             state = Some(now);
         }
-        if !now.is_transient() {
+        if !now.is_transient() && !reply.more {
             return Ok(shown_end(client, shown.as_mut(), &reply));
         }
         if Instant::now() >= deadline {
@@ -94,12 +95,15 @@ fn shown_end(client: &Client, shown: &mut dyn Show, reply: &EventsReply) -> Exit
         let end = json!({
             "result": result, "node": reply.node, "last_error": reply.node.last_error, "timeline": reply.timeline,
         });
-        println!("{end}");
+        println!("{}", printable::json(&end));
     } else if !reply.timeline.is_empty() {
         print!("{}", timeline::table(&reply.timeline));
     }
     if failed {
-        eprintln!("ferric: {}", reply.node.last_error.as_deref().unwrap_or("the operation failed"));
+        eprintln!(
+            "ferric: {}",
+            printable::line(reply.node.last_error.as_deref().unwrap_or("the operation failed"))
+        );
         return Exit::Failed;
     }
     Exit::Success
@@ -117,14 +121,11 @@ struct Json;
 
 impl Show for Json {
     fn event(&mut self, event: &Relayed) {
-        // Events are plain data: they always serialise.
-        if let Ok(text) = serde_json::to_string(event) {
-            println!("{text}");
-        }
+        println!("{}", printable::json(event));
     }
 
     fn line(&mut self, word: &str, text: &str) {
-        println!("{}", json!({ "event": word.to_lowercase(), "message": text }));
+        println!("{}", printable::json(&json!({ "event": word.to_lowercase(), "message": text })));
     }
 
     fn end(&mut self) {}
@@ -157,10 +158,15 @@ impl Show for Plain {
     }
 
     fn line(&mut self, word: &str, text: &str) {
-        println!("{word} {text}");
+        println!("{}", plain_line(word, text));
     }
 
     fn end(&mut self) {}
+}
+
+/// A line that says one thing, whatever the agent put into it.
+fn plain_line(word: &str, text: &str) -> String {
+    format!("{word} {}", printable::line(text))
 }
 
 /// Bytes a second, over a phase so far.
@@ -273,9 +279,9 @@ impl Show for Bar {
 
     fn line(&mut self, word: &str, text: &str) {
         let text = if matches!(word, "NOTICE" | "PHASE") {
-            text.to_owned()
+            printable::line(text)
         } else {
-            format!("{}: {text}", word.to_lowercase())
+            format!("{}: {}", word.to_lowercase(), printable::line(text))
         };
         self.bar.suspend(|| eprintln!("{text}"));
         if word != "DONE" {
@@ -303,6 +309,26 @@ mod tests {
         );
         assert_eq!(progress_line(Phase::Write, 5, None, 0.0), "PROGRESS write 5 0.0 MiB/s");
         assert_eq!(progress_line(Phase::Write, 0, Some(0), 0.0), "PROGRESS write 0 0.0 MiB/s");
+    }
+
+    #[test]
+    fn watching_shows_no_escapes() {
+        let bad = "\u{1b}]0;title\u{7} \u{1b}[2J\u{9b}31m\r\nSTATE active";
+        let kinds = [
+            EventKind::Notice { message: bad.into() },
+            EventKind::AgentStarted { version: bad.into() },
+            EventKind::Failed { phase: Phase::Write, message: bad.into() },
+            EventKind::PhaseStarted { phase: Phase::Write, subject: bad.into() },
+        ];
+        for kind in kinds {
+            let (word, text) = words(&kind).unwrap();
+            let line = plain_line(word, &text);
+            assert!(!line.chars().any(char::is_control), "{line:?}");
+            let event = Relayed { seq: 1, at: 0.0, source: crate::hub::Source::Agent, kind };
+            assert!(!printable::json(&event).chars().any(char::is_control));
+        }
+        let mark = crate::store::Mark { mark: bad.into(), at: 0.0, seconds: None };
+        assert_eq!(timeline::table(&[mark]).matches(char::is_control).count(), 1, "its own line end");
     }
 
     #[test]

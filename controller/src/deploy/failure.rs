@@ -107,10 +107,37 @@ impl Controller {
     }
 }
 
+/// Most bytes of stored logs; the oldest are removed for a new one. One has at most what an answer of an agent has.
+const LOGS_LIMIT: u64 = 256 << 20;
+
+/// Removes the oldest logs until `bytes` more fit below `limit`.
+fn make_room(directory: &Path, bytes: u64, limit: u64) -> std::io::Result<()> {
+    let mut logs = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        if meta.is_file() && entry.file_name().to_string_lossy().ends_with(".tar.gz") {
+            logs.push((meta.modified()?, meta.len(), entry.path()));
+        }
+    }
+    logs.sort();
+    let mut total = logs.iter().fold(bytes, |sum, (_, size, _)| sum.saturating_add(*size));
+    for (_, size, path) in logs {
+        if total <= limit {
+            break;
+        }
+        tracing::info!(path = %path.display(), "removing the oldest logs");
+        std::fs::remove_file(path)?;
+        total = total.saturating_sub(size);
+    }
+    Ok(())
+}
+
 /// Logs of a machine may hold what its owner would not show around.
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
+        make_room(parent, u64::try_from(bytes.len()).unwrap_or(u64::MAX), LOGS_LIMIT)?;
     }
     std::fs::OpenOptions::new()
         .write(true)
@@ -176,4 +203,21 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_logs_are_bounded_and_the_oldest_go_first() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["a.tar.gz", "b.tar.gz", "other"] {
+            write_private(&directory.path().join(name), &[0; 100]).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        make_room(directory.path(), 100, 250).unwrap();
+        let there = |name: &str| directory.path().join(name).exists();
+        assert!(!there("a.tar.gz") && there("b.tar.gz") && there("other"));
+    }
 }

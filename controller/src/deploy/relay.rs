@@ -11,6 +11,8 @@ use crate::controller::Controller;
 
 /// How long the agent may keep a request open.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two pages: an agent that always has more must not keep the controller busy.
+const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// A running relay; dropping it ends it.
@@ -50,6 +52,7 @@ async fn follow(controller: Controller, node: Uuid, agent: AgentClient) {
                     mark(&controller, node, &event.kind, &mut first_byte).await;
                     controller.agent_event(node, event.kind);
                 }
+                tokio::time::sleep(PAUSE).await;
             }
             Ok(None) => {
                 tracing::info!(%node, "this agent reports no events: only states will be shown");

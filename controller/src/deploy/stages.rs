@@ -513,6 +513,7 @@ impl Controller {
             AgentError::Absent
             | AgentError::Certificate(_)
             | AgentError::Refused { .. }
+            | AgentError::Excessive { .. }
             | AgentError::Garbled { .. } => Err(Trouble::step(step, chain(&error))),
         }
     }

@@ -13,7 +13,7 @@ use wire::PowerState;
 
 use crate::record::BootDevice;
 
-pub use qemu::QemuDriver;
+pub use qemu::{Outgoing, Places, QemuDriver, QemuOptions};
 
 /// Why a power action did not happen. The text names the node.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +102,11 @@ impl BootMode {
 pub trait PowerDriver: Send + Sync {
     /// The `driver` that a node names.
     fn name(&self) -> &'static str;
+    /// Checks what a client may set at all, complete or not: no programs, no raw arguments, no files of others. The error
+    /// says what to do.
+    fn check(&self, driver_info: &Map<String, Value>) -> Result<(), String>;
+    /// Says why a machine that boots the ramdisk cannot reach this URL, where the driver knows.
+    fn unreachable(&self, url: &str, advertise: &str) -> Option<String>;
     /// Checks the settings, without touching the machine.
     fn validate(&self, machine: &Machine) -> Result<(), PowerError>;
     /// Whether it runs.
@@ -138,6 +143,27 @@ impl Power {
     /// The names of the drivers.
     pub fn names(&self) -> Vec<&'static str> {
         self.drivers.iter().map(|driver| driver.name()).collect()
+    }
+
+    /// The driver of this name.
+    pub fn driver(&self, name: &str) -> Option<&dyn PowerDriver> {
+        self.drivers.iter().find(|driver| driver.name() == name).map(AsRef::as_ref)
+    }
+
+    /// Makes every driver drop what it keeps of a machine whose record does not read. **Disks stay.**
+    pub async fn forget_everywhere(&self, node: Uuid) -> Result<(), PowerError> {
+        for name in self.names() {
+            let netboot = NetBoot {
+                script_url: String::new(),
+                kernel: None,
+                initramfs: None,
+                command_line: String::new(),
+            };
+            let label = node.to_string();
+            let machine = Machine { uuid: node, label, driver_info: Map::new(), macs: Vec::new(), netboot };
+            self.run(name, machine, |driver, machine| driver.forget(machine)).await?;
+        }
+        Ok(())
     }
 
     /// Runs `action` with the driver that the node names, on a blocking thread.

@@ -1,13 +1,16 @@
 //! The SQLite file: nodes, ports, timeline marks. Every call runs on a blocking thread, every change is one transaction;
-//! nothing is cached, so what a reader sees is what survives a `kill -9`.
+//! nothing is cached, so what a reader sees is what survives a `kill -9`. A record is read back before it is committed. One
+//! that does not read all the same (another program wrote it) is left out of lists, reported, and can be deleted.
 
 mod schema;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 use wire::{Port, ProvisionState};
 
@@ -44,8 +47,16 @@ pub enum StoreError {
     #[error("the database failed")]
     Sqlite(#[from] rusqlite::Error),
     /// A record does not read as one.
-    #[error("a record in the database does not parse")]
-    Json(#[from] serde_json::Error),
+    #[error("the record of {what} does not parse; delete it and create it again")]
+    Damaged {
+        /// `node UUID`, `port UUID`.
+        what: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A record cannot be written, or what was written would not read.
+    #[error("the record would not be readable again; is it nested too deep?")]
+    Unreadable(#[source] serde_json::Error),
     /// The blocking thread died.
     #[error("the database thread died")]
     Thread,
@@ -65,14 +76,18 @@ pub struct Mark {
 
 /// A handle to the database; clones share it.
 #[derive(Clone)]
-pub struct Store(Arc<Mutex<Connection>>);
+pub struct Store {
+    connection: Arc<Mutex<Connection>>,
+    /// Damaged records that were reported already.
+    reported: Arc<Mutex<HashSet<String>>>,
+}
 
 impl Store {
     /// Opens the file, making or migrating it as needed.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = Connection::open(path)?;
         schema::prepare(&connection)?;
-        Ok(Self(Arc::new(Mutex::new(connection))))
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), reported: Arc::default() })
     }
 
     /// Runs `job` in a transaction on a blocking thread; it is committed when `job` returns `Ok`.
@@ -81,7 +96,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        let shared = self.0.clone();
+        let shared = self.connection.clone();
         let run = move || {
             // A panic inside a transaction rolled it back: the connection is sound.
             let mut connection = shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,14 +108,37 @@ impl Store {
         tokio::task::spawn_blocking(run).await.map_err(|_| StoreError::Thread)?
     }
 
-    /// Every node, by time of creation.
+    /// Every node that reads, by time of creation.
     pub async fn nodes(&self) -> Result<Vec<Record>, StoreError> {
-        self.transact(|t| {
-            let mut statement = t.prepare("SELECT body FROM nodes ORDER BY rowid")?;
-            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-            rows.map(|body| Ok(serde_json::from_str(&body?)?)).collect()
+        let store = self.clone();
+        self.transact(move |t| {
+            let mut statement = t.prepare("SELECT uuid, body FROM nodes ORDER BY rowid")?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            store.readable("node", rows)
         })
         .await
+    }
+
+    /// The rows that read as records; every other one is reported once.
+    fn readable<T: DeserializeOwned>(
+        &self,
+        kind: &str,
+        rows: impl Iterator<Item = rusqlite::Result<(String, String)>>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut records = Vec::new();
+        for row in rows {
+            let (uuid, body) = row?;
+            match parse(kind, &uuid, &body) {
+                Ok(record) => records.push(record),
+                Err(error) => {
+                    let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+                    if reported.insert(uuid) {
+                        tracing::error!(error = &error as &dyn std::error::Error, "a record was left out");
+                    }
+                }
+            }
+        }
+        Ok(records)
     }
 
     /// One node, by UUID or name.
@@ -113,9 +151,10 @@ impl Store {
     pub async fn node_by_mac(&self, mac: &str) -> Result<Option<Record>, StoreError> {
         let mac = mac.to_owned();
         self.transact(move |t| {
-            let query = "SELECT nodes.body FROM nodes JOIN ports ON ports.node_uuid = nodes.uuid WHERE ports.address = ?1";
-            let body: Option<String> = t.query_row(query, [mac], |row| row.get(0)).optional()?;
-            Ok(body.map(|body| serde_json::from_str(&body)).transpose()?)
+            let query = "SELECT nodes.uuid, nodes.body FROM nodes JOIN ports ON ports.node_uuid = nodes.uuid WHERE ports.address = ?1";
+            let row: Option<(String, String)> =
+                t.query_row(query, [mac], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            row.map(|(uuid, body)| parse("node", &uuid, &body)).transpose()
         })
         .await
     }
@@ -127,7 +166,7 @@ impl Store {
             check_unique(t, &record)?;
             t.execute(
                 "INSERT INTO nodes (uuid, name, body) VALUES (?1, ?2, ?3)",
-                params![record.node.uuid.to_string(), record.node.name, serde_json::to_string(&record)?],
+                params![record.node.uuid.to_string(), record.node.name, written(&record)?],
             )?;
             Ok(record)
         })
@@ -153,7 +192,7 @@ impl Store {
             check_unique(t, &record)?;
             t.execute(
                 "UPDATE nodes SET name = ?2, body = ?3 WHERE uuid = ?1",
-                params![record.node.uuid.to_string(), record.node.name, serde_json::to_string(&record)?],
+                params![record.node.uuid.to_string(), record.node.name, written(&record)?],
             )?;
             Ok((record, value))
         })
@@ -174,13 +213,28 @@ impl Store {
         .await
     }
 
-    /// The ports of one node, or of all.
+    /// The UUID of a node, by UUID or name, whether its record reads or not.
+    pub async fn node_uuid(&self, ident: &str) -> Result<Uuid, StoreError> {
+        let ident = ident.to_owned();
+        self.transact(move |t| {
+            let uuid = ident.parse::<Uuid>().map(|u| u.to_string()).ok();
+            let query = "SELECT uuid FROM nodes WHERE uuid = ?1 OR name = ?2";
+            let found: Option<String> =
+                t.query_row(query, params![uuid, ident], |row| row.get(0)).optional()?;
+            found.and_then(|uuid| uuid.parse().ok()).ok_or(StoreError::NoNode(ident))
+        })
+        .await
+    }
+
+    /// The ports of one node, or of all, that read.
     pub async fn ports(&self, node: Option<Uuid>) -> Result<Vec<Port>, StoreError> {
+        let store = self.clone();
         self.transact(move |t| {
             let mut statement =
-                t.prepare("SELECT body FROM ports WHERE ?1 IS NULL OR node_uuid = ?1 ORDER BY rowid")?;
-            let rows = statement.query_map([node.map(|n| n.to_string())], |row| row.get::<_, String>(0))?;
-            rows.map(|body| Ok(serde_json::from_str(&body?)?)).collect()
+                t.prepare("SELECT uuid, body FROM ports WHERE ?1 IS NULL OR node_uuid = ?1 ORDER BY rowid")?;
+            let rows =
+                statement.query_map([node.map(|n| n.to_string())], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            store.readable("port", rows)
         })
         .await
     }
@@ -200,12 +254,7 @@ impl Store {
             port.created_at = Some(clock::rfc3339());
             t.execute(
                 "INSERT INTO ports (uuid, address, node_uuid, body) VALUES (?1, ?2, ?3, ?4)",
-                params![
-                    port.uuid.to_string(),
-                    port.address,
-                    port.node_uuid.to_string(),
-                    serde_json::to_string(&port)?
-                ],
+                params![port.uuid.to_string(), port.address, port.node_uuid.to_string(), written(&port)?],
             )?;
             Ok(port)
         })
@@ -216,11 +265,12 @@ impl Store {
     pub async fn port(&self, ident: &str) -> Result<Port, StoreError> {
         let ident = ident.to_owned();
         self.transact(move |t| {
-            let query = "SELECT body FROM ports WHERE uuid = ?1 OR address = ?2";
+            let query = "SELECT uuid, body FROM ports WHERE uuid = ?1 OR address = ?2";
             let mac = wire::normalize_mac(&ident);
-            let body: Option<String> =
-                t.query_row(query, params![ident, mac], |row| row.get(0)).optional()?;
-            Ok(serde_json::from_str(&body.ok_or(StoreError::NoPort(ident))?)?)
+            let row: Option<(String, String)> =
+                t.query_row(query, params![ident, mac], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            let (uuid, body) = row.ok_or(StoreError::NoPort(ident))?;
+            parse("port", &uuid, &body)
         })
         .await
     }
@@ -293,11 +343,25 @@ pub fn apply(record: &mut Record, verb: Verb) -> Result<(), StoreError> {
 }
 
 fn find(t: &Transaction<'_>, ident: &str) -> Result<Record, StoreError> {
-    let query = "SELECT body FROM nodes WHERE uuid = ?1 OR name = ?2";
+    let query = "SELECT uuid, body FROM nodes WHERE uuid = ?1 OR name = ?2";
     // A UUID in another spelling is the same UUID.
     let uuid = ident.parse::<Uuid>().map(|u| u.to_string()).ok();
-    let body: Option<String> = t.query_row(query, params![uuid, ident], |row| row.get(0)).optional()?;
-    Ok(serde_json::from_str(&body.ok_or_else(|| StoreError::NoNode(ident.to_owned()))?)?)
+    let row: Option<(String, String)> =
+        t.query_row(query, params![uuid, ident], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let (uuid, body) = row.ok_or_else(|| StoreError::NoNode(ident.to_owned()))?;
+    parse("node", &uuid, &body)
+}
+
+fn parse<T: DeserializeOwned>(kind: &str, uuid: &str, body: &str) -> Result<T, StoreError> {
+    serde_json::from_str(body)
+        .map_err(|source| StoreError::Damaged { what: format!("{kind} {uuid}"), source })
+}
+
+/// The text of a record, which was read back: what is committed can be read.
+fn written<T: Serialize + DeserializeOwned>(record: &T) -> Result<String, StoreError> {
+    let text = serde_json::to_string(record).map_err(StoreError::Unreadable)?;
+    serde_json::from_str::<T>(&text).map_err(StoreError::Unreadable)?;
+    Ok(text)
 }
 
 fn check_unique(t: &Transaction<'_>, record: &Record) -> Result<(), StoreError> {
@@ -330,3 +394,6 @@ pub fn lookup_allowed(state: ProvisionState) -> bool {
             | ProvisionState::CleanWait
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,6 +134,15 @@ fn tls(host: &str, is_ca: bool) -> (TlsAcceptor, String) {
     (TlsAcceptor::from(Arc::new(config)), certificate.pem())
 }
 
+/// Serves with a fresh certificate; returns the URL and the certificate's PEM text.
+pub async fn serve_tls(router: Router) -> (String, String) {
+    let (acceptor, certificate) = tls("127.0.0.1", false);
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", tcp.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(Tls { tcp, acceptor }, router).await.unwrap() });
+    (url, certificate)
+}
+
 struct Tls {
     tcp: TcpListener,
     acceptor: TlsAcceptor,

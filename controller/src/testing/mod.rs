@@ -6,12 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use axum::ServiceExt;
-use axum::extract::Request;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use wire::{Microversion, PowerState, ProvisionState};
+use wire::{Microversion, PowerState, ProvisionState, Secret};
 
 use crate::api;
 use crate::controller::{Config, Controller};
@@ -19,9 +16,10 @@ use crate::power::{BootMode, Machine, Power, PowerDriver, PowerError};
 use crate::record::BootDevice;
 use crate::store::Store;
 
-pub use agent::FakeAgent;
+pub use agent::{FakeAgent, serve_tls};
 
 pub const MAC: &str = "52:54:00:aa:bb:01";
+pub const TOKEN: &str = "the-token-of-the-operators-of-this-bench";
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// A machine that only exists in a list of what was done to it.
@@ -57,6 +55,14 @@ impl FakePower {
 impl PowerDriver for FakePower {
     fn name(&self) -> &'static str {
         "fake"
+    }
+
+    fn check(&self, _: &serde_json::Map<String, Value>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn unreachable(&self, _: &str, _: &str) -> Option<String> {
+        None
     }
 
     fn validate(&self, machine: &Machine) -> Result<(), PowerError> {
@@ -144,8 +150,8 @@ impl Bench {
     ) -> Self {
         // Only the first of many tests can install it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let bound = http_server::bind(Some("127.0.0.1"), 0).unwrap();
+        let url = format!("http://{}", bound.address);
         let state: PathBuf = directory.path().to_owned();
         let config = Config {
             advertise: url.clone(),
@@ -156,14 +162,23 @@ impl Bench {
             kernel_params: String::new(),
             enable_bios_bootloader_install: true,
             poll: Duration::from_millis(50),
+            hosts: vec!["controller.test".into()],
+            token: Secret::new(TOKEN),
             state,
         };
         let store = Store::open(&directory.path().join("ferric.sqlite")).unwrap();
         let controller = Controller::new(config, store, Power::new(vec![Box::new(power.clone())]));
         controller.resume().await.unwrap();
-        let service = ServiceExt::<Request>::into_make_service(api::service(controller.clone()));
-        let server = tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let service = api::service(controller.clone());
+        let (_never, stop) = tokio::sync::watch::channel(false);
+        let settings = crate::serve::http_settings();
+        let server = tokio::spawn(async move {
+            let _never = _never;
+            http_server::serve(bound, service, settings, stop).await;
+        });
+        let mut headers = reqwest::header::HeaderMap::new();
+        headers.insert("X-Auth-Token", TOKEN.parse().unwrap());
+        let http = reqwest::Client::builder().no_proxy().default_headers(headers).build().unwrap();
         Self { directory, controller, power, url, http, callback_timeout, server }
     }
 

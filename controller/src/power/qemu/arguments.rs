@@ -1,6 +1,7 @@
 //! QEMU's command line, as a pure function of what is wanted. Facts about boot orders and user networking were measured
 //! with QEMU 7.2, SeaBIOS and OVMF.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use super::AGENT_PORT;
@@ -40,6 +41,34 @@ pub struct Plan<'a> {
     pub tftp: &'a Path,
     /// The port of this host that leads to the agent.
     pub agent_port: u16,
+    /// What the machine reaches.
+    pub reach: &'a Reach,
+    /// More arguments, from the command line of `ferric serve`.
+    pub more: &'a [String],
+}
+
+/// What a machine reaches through QEMU's user network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing: it boots from its own disk.
+    Nothing,
+    /// The controller's open routes, by a program that QEMU starts for each connection.
+    Controller(Way),
+    /// Everything that this host reaches, and the services of this host.
+    Everything,
+}
+
+/// The way to the controller's open routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The address of the controller in the machine's network.
+    pub address: Ipv4Addr,
+    /// Its port.
+    pub port: u16,
+    /// `ferric`.
+    pub program: PathBuf,
+    /// The socket of the open routes.
+    pub socket: PathBuf,
 }
 
 /// The arguments, without the program. The error says what is missing.
@@ -67,7 +96,14 @@ pub fn build(plan: &Plan<'_>) -> Result<Vec<String>, String> {
     let direct = plan.device == BootDevice::Pxe && settings.boot == RamdiskBoot::Direct;
     for (at, mac) in machine.macs.iter().enumerate() {
         let mut netdev = format!("user,id=net{at}");
-        if at == 0 {
+        match plan.reach {
+            Reach::Nothing => netdev += ",restrict=on",
+            Reach::Controller(way) if at == 0 => netdev += &format!(",restrict=on,{}", leading(way)?),
+            Reach::Controller(_) => netdev += ",restrict=on",
+            Reach::Everything => {}
+        }
+        // Only the ramdisk has a boot script to fetch and an agent to be reached.
+        if at == 0 && plan.device == BootDevice::Pxe {
             netdev += &format!(
                 ",tftp={},bootfile={BOOT_FILE},hostfwd=tcp:127.0.0.1:{}-:{AGENT_PORT}",
                 text(plan.tftp)?,
@@ -99,7 +135,10 @@ pub fn build(plan: &Plan<'_>) -> Result<Vec<String>, String> {
         };
         // After the network, so that a machine whose boot script says "your disk" gets there.
         let order = at + 2;
-        let device = format!("{device},drive=disk{at},serial={},bootindex={order}", disk.serial);
+        let mut device = format!("{device},drive=disk{at},serial={},bootindex={order}", disk.serial);
+        if let Some(bytes) = settings.sector_size {
+            device += &format!(",logical_block_size={bytes},physical_block_size={bytes}");
+        }
         add(&["-drive", &drive, "-device", &device]);
     }
     if direct {
@@ -113,8 +152,32 @@ pub fn build(plan: &Plan<'_>) -> Result<Vec<String>, String> {
     add(&["-chardev", &serial, "-serial", "chardev:serial0"]);
     add(&["-qmp", &format!("unix:{},server=on,wait=off", text(plan.socket)?)]);
     add(&["-pidfile", &text(plan.pid_file)?, "-daemonize"]);
-    argv.extend(settings.extra_args.iter().cloned());
+    argv.extend(plan.more.iter().cloned());
     Ok(argv)
+}
+
+/// The options of a network in which the controller has its own address. The other addresses of that network are QEMU's.
+fn leading(way: &Way) -> Result<String, String> {
+    let Way { address, port, program, socket } = way;
+    let [a, b, c, own] = address.octets();
+    // QEMU's own address (gateway, TFTP, DHCP), its name server, and the first address that it gives out.
+    let mut free = [254_u8, 253, 252, 251].into_iter().filter(|last| *last != own);
+    let mut next = || free.next().map_or(*address, |last| Ipv4Addr::new(a, b, c, last));
+    let (host, dns) = (next(), next());
+    let first = if (15..=30).contains(&own) { 31 } else { 15 };
+    let [program, socket] = [program, socket].map(|path| match text(path) {
+        // QEMU splits the command line as a shell does.
+        Ok(text) if !text.contains(['\'', '"', '\\', ' ', '$', '`']) => Ok(text),
+        _ => Err(format!(
+            "the path {} cannot be given to QEMU; choose one without spaces and quotes",
+            path.display()
+        )),
+    });
+    let (program, socket) = (program?, socket?);
+    Ok(format!(
+        "net={a}.{b}.{c}.0/24,host={host},dns={dns},dhcpstart={a}.{b}.{c}.{first},\
+         guestfwd=tcp:{address}:{port}-cmd:{program} forward {socket}"
+    ))
 }
 
 /// A path inside one of QEMU's comma-separated options.

@@ -2,23 +2,27 @@
 //! outlive the controller, and finds a running one again by its QMP socket. All it keeps is in `STATE/vms/UUID/`.
 
 mod arguments;
+mod places;
 mod process;
 mod qmp;
 mod settings;
 
 use std::fs;
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use serde_json::{Map, Value};
 use wire::PowerState;
 
-use self::arguments::Firmware;
+use self::arguments::{Firmware, Reach, Way};
 use self::qmp::Qmp;
 use self::settings::Settings;
 use super::{BootMode, Machine, PowerDriver, PowerError};
 use crate::record::BootDevice;
+
+pub use places::Places;
 
 /// The port on which agents listen inside their machine.
 const AGENT_PORT: u16 = 9999;
@@ -34,19 +38,70 @@ const OVMF: [(&str, &str); 4] = [
     ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
 ];
 
+/// What the command line of `ferric serve` says of machines.
+#[derive(Clone, Debug)]
+pub struct QemuOptions {
+    /// Where machines' own files are kept (absolute).
+    pub directory: PathBuf,
+    /// The program; the distribution's without.
+    pub binary: Option<PathBuf>,
+    /// More arguments for every machine.
+    pub more: Vec<String>,
+    /// Where disks and console logs may lie.
+    pub places: Places,
+    /// Which machines reach other hosts, and the services of this one.
+    pub outgoing: Outgoing,
+    /// The controller as machines reach it.
+    pub advertise: String,
+    /// This program, which joins a machine's connection with `socket`.
+    pub program: PathBuf,
+    /// The socket of the routes that are open to machines.
+    pub socket: PathBuf,
+}
+
+/// Which machines reach other hosts, and the services of this one, through QEMU's user network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Outgoing {
+    /// None: the ramdisk reaches the controller's open routes, a deployed system nothing
+    Never,
+    /// Those that boot the ramdisk; a deployed system reaches nothing
+    Ramdisk,
+    /// All
+    Always,
+}
+
 /// Starts, stops and resets virtual machines on this host.
 pub struct QemuDriver {
-    directory: PathBuf,
+    options: QemuOptions,
 }
 
 impl QemuDriver {
-    /// A driver that keeps its machines' files below `directory` (absolute).
-    pub fn new(directory: PathBuf) -> Self {
-        Self { directory }
+    /// A driver with these options.
+    pub fn new(options: QemuOptions) -> Self {
+        Self { options }
+    }
+
+    /// What the machine reaches when it boots from `device`.
+    fn reach(&self, device: BootDevice) -> Result<Reach, String> {
+        match (self.options.outgoing, device) {
+            (Outgoing::Always, _) | (Outgoing::Ramdisk, BootDevice::Pxe) => Ok(Reach::Everything),
+            (Outgoing::Ramdisk | Outgoing::Never, BootDevice::Disk) => Ok(Reach::Nothing),
+            (Outgoing::Never, BootDevice::Pxe) => {
+                let url = &self.options.advertise;
+                let (address, port) = way_in(url).ok_or_else(|| {
+                    format!(
+                        "machines cannot reach {url} through a network that is cut off: start `ferric serve` with an --advertise of \
+                         http://IPV4:PORT, or with --qemu-outgoing ramdisk"
+                    )
+                })?;
+                let program = self.options.program.clone();
+                Ok(Reach::Controller(Way { address, port, program, socket: self.options.socket.clone() }))
+            }
+        }
     }
 
     fn files(&self, machine: &Machine) -> Files {
-        Files(self.directory.join(machine.uuid.to_string()))
+        Files(self.options.directory.join(machine.uuid.to_string()))
     }
 
     fn settings(&self, machine: &Machine) -> Result<Settings, PowerError> {
@@ -72,6 +127,7 @@ impl QemuDriver {
 
     fn start(&self, machine: &Machine) -> Result<(), String> {
         let settings = Settings::parse(&machine.driver_info)?;
+        settings.check(&self.options.places)?;
         let files = self.files(machine);
         let context = |what: &str, path: &Path, e: &io::Error| format!("{what} {}: {e}", path.display());
         if files.socket().as_os_str().len() > SOCKET_PATH_LIMIT {
@@ -93,6 +149,7 @@ impl QemuDriver {
                     disk.path.display()
                 ));
             }
+            self.options.places.is_free(&disk.path)?;
         }
         let firmware = match settings.firmware {
             BootMode::Bios => None,
@@ -107,6 +164,7 @@ impl QemuDriver {
             .map_err(|e| context("writing", &files.tftp(), &e))?;
         let port = self.agent_port(machine).map_err(|e| format!("choosing a port for the agent: {e}"))?;
         let device = self.boot_device(machine);
+        let reach = self.reach(device)?;
         let argv = arguments::build(&arguments::Plan {
             settings: &settings,
             machine,
@@ -117,11 +175,13 @@ impl QemuDriver {
             serial: &serial,
             tftp: &files.tftp(),
             agent_port: port,
+            reach: &reach,
+            more: &self.options.more,
         })?;
-        let binary = match &settings.binary {
+        let binary = match &self.options.binary {
             Some(path) => path.clone(),
             None => process::find_qemu().ok_or(
-                "qemu-system-x86_64 is not installed: apt-get install qemu-system-x86, or set driver_info/qemu_binary",
+                "qemu-system-x86_64 is not installed: apt-get install qemu-system-x86, or start `ferric serve` with --qemu-binary",
             )?,
         };
         // A socket or pid file left behind by a machine that was killed would be in the way.
@@ -193,6 +253,13 @@ const fn device_name(device: BootDevice) -> &'static str {
     }
 }
 
+/// The address and port of `http://IPV4:PORT`: what a network that is cut off can lead to.
+fn way_in(url: &str) -> Option<(Ipv4Addr, u16)> {
+    let (host, port) =
+        url.strip_prefix("http://")?.split_once(':').unwrap_or((url.strip_prefix("http://")?, "80"));
+    Some((host.parse().ok()?, port.parse().ok()?))
+}
+
 /// Makes a disk file of `size` bytes that takes no space yet. **Fails if anything is there.**
 fn create_sparse(path: &Path, size: u64) -> io::Result<()> {
     if let Some(parent) = path.parent() {
@@ -206,8 +273,25 @@ impl PowerDriver for QemuDriver {
         "qemu"
     }
 
+    fn check(&self, driver_info: &Map<String, Value>) -> Result<(), String> {
+        settings::check(driver_info, &self.options.places)
+    }
+
+    fn unreachable(&self, url: &str, advertise: &str) -> Option<String> {
+        let reached = self.options.outgoing != Outgoing::Never
+            || url.strip_prefix(advertise).is_some_and(|rest| rest.starts_with('/'));
+        (!reached).then(|| {
+            format!(
+                "machines of the qemu driver do not reach {url}: deploy a local file, or start `ferric serve` with --qemu-outgoing ramdisk"
+            )
+        })
+    }
+
     fn validate(&self, machine: &Machine) -> Result<(), PowerError> {
         let settings = self.settings(machine)?;
+        settings
+            .check(&self.options.places)
+            .map_err(|problem| PowerError::Settings { node: machine.label.clone(), problem })?;
         if machine.macs.is_empty() {
             let problem = format!("it has no port: add one with `ferric port create {} MAC`", machine.label);
             return Err(PowerError::Settings { node: machine.label.clone(), problem });

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
+use super::places::Places;
 use crate::power::BootMode;
 
 /// How a disk is attached.
@@ -68,13 +69,36 @@ pub struct Settings {
     pub serial_log: Option<PathBuf>,
     /// `tcg` or `kvm`.
     pub accel: String,
-    /// The program.
-    pub binary: Option<PathBuf>,
-    /// More arguments.
-    pub extra_args: Vec<String>,
+    /// Bytes of a sector of every disk.
+    pub sector_size: Option<u64>,
 }
 
-const KNOWN: [&str; 19] = [
+/// Refuses what no client may set. Incomplete settings pass.
+pub fn check(info: &Map<String, Value>, places: &Places) -> Result<(), String> {
+    for (key, option) in SERVER_ONLY {
+        if info.contains_key(key) {
+            return Err(format!(
+                "{key} names a program or raw arguments, which only the command line of `ferric serve` may: remove it, and start the \
+                 controller with {option}"
+            ));
+        }
+    }
+    if !info.get("qemu_disk").is_none_or(Value::is_null) {
+        Settings::parse(info)?.check(places)?;
+    }
+    for (key, may) in [("qemu_serial_log", true), ("qemu_ovmf_code", false), ("qemu_ovmf_vars", false)] {
+        if let Some(path) = path(info, key)? {
+            let checked = if may { places.log(&path) } else { places.firmware(&path) };
+            checked.map_err(|problem| format!("{key}: {problem}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What only the command line of `ferric serve` may say: they are programs that this host runs.
+const SERVER_ONLY: [(&str, &str); 2] = [("qemu_binary", "--qemu-binary"), ("qemu_extra_args", "--qemu-arg")];
+
+const KNOWN: [&str; 18] = [
     "qemu_disk",
     "qemu_create_disk",
     "qemu_disk_format",
@@ -90,8 +114,7 @@ const KNOWN: [&str; 19] = [
     "qemu_boot",
     "qemu_serial_log",
     "qemu_accel",
-    "qemu_binary",
-    "qemu_extra_args",
+    "qemu_sector_size",
     "kernel_append_params",
     "agent_verify_ca",
 ];
@@ -99,7 +122,13 @@ const KNOWN: [&str; 19] = [
 impl Settings {
     /// Reads `driver_info`. The error says what to set.
     pub fn parse(info: &Map<String, Value>) -> Result<Self, String> {
-        if let Some(key) = info.keys().find(|k| k.starts_with("qemu_") && !KNOWN.contains(&k.as_str())) {
+        let server_only = |key: &str| SERVER_ONLY.iter().any(|(known, _)| *known == key);
+        for key in info.keys().filter(|key| server_only(key)) {
+            // Of a node that an earlier version made.
+            tracing::warn!(key, "ignoring a setting that only the command line of `ferric serve` may make");
+        }
+        let unknown = |k: &&String| k.starts_with("qemu_") && !KNOWN.contains(&k.as_str()) && !server_only(k);
+        if let Some(key) = info.keys().find(unknown) {
             return Err(format!("{key} is no setting of the qemu driver; there are: {}", KNOWN.join(", ")));
         }
         let bus = match text(info, "qemu_disk_bus")? {
@@ -136,26 +165,41 @@ impl Settings {
             )?,
             memory_mb: number(info, "qemu_memory_mb")?.unwrap_or(512),
             cpus: number(info, "qemu_cpus")?.unwrap_or(1),
-            cpu: text(info, "qemu_cpu")?,
+            cpu: plain(info, "qemu_cpu", "+-_.=,")?,
             firmware: match choice(info, "qemu_firmware", &["uefi", "bios"])?.as_str() {
                 "bios" => BootMode::Bios,
                 _ => BootMode::Uefi,
             },
             ovmf,
-            nic_model: text(info, "qemu_nic_model")?.unwrap_or_else(|| "virtio-net-pci".into()),
+            nic_model: plain(info, "qemu_nic_model", "-_.")?.unwrap_or_else(|| "virtio-net-pci".into()),
             boot: match choice(info, "qemu_boot", &["pxe", "direct"])?.as_str() {
                 "direct" => RamdiskBoot::Direct,
                 _ => RamdiskBoot::Pxe,
             },
             serial_log: path(info, "qemu_serial_log")?,
             accel: choice(info, "qemu_accel", &["tcg", "kvm"])?,
-            binary: path(info, "qemu_binary")?,
-            extra_args: match info.get("qemu_extra_args") {
-                None | Some(Value::Null) => Vec::new(),
-                Some(value) => serde_json::from_value(value.clone())
-                    .map_err(|_| "qemu_extra_args must be a list of strings".to_owned())?,
+            sector_size: match number(info, "qemu_sector_size")? {
+                None => None,
+                Some(size @ (512 | 4096)) => Some(size),
+                Some(size) => return Err(format!("qemu_sector_size is {size}: it must be 512 or 4096")),
             },
         })
+    }
+
+    /// Checks where its files lie.
+    pub fn check(&self, places: &Places) -> Result<(), String> {
+        for disk in &self.disks {
+            places.disk(&disk.path).map_err(|problem| format!("qemu_disk: {problem}"))?;
+        }
+        if let Some(path) = &self.serial_log {
+            places.log(path).map_err(|problem| format!("qemu_serial_log: {problem}"))?;
+        }
+        if let Some((code, variables)) = &self.ovmf {
+            for (key, path) in [("qemu_ovmf_code", code), ("qemu_ovmf_vars", variables)] {
+                places.firmware(path).map_err(|problem| format!("{key}: {problem}"))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -179,7 +223,7 @@ fn parse_disk(entry: &Value, at: usize, format: &str, bus: Bus) -> Result<Disk, 
         path: file,
         format,
         bus: text(object, "bus")?.map_or(Ok(bus), |name| parse_bus(&name))?,
-        serial: text(object, "serial")?.unwrap_or_else(|| format!("ferric-disk{at}")),
+        serial: plain(object, "serial", "-_.")?.unwrap_or_else(|| format!("ferric-disk{at}")),
     })
 }
 
@@ -220,6 +264,17 @@ fn text(info: &Map<String, Value>, key: &str) -> Result<Option<String>, String> 
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(Value::Number(number)) => Ok(Some(number.to_string())),
         Some(_) => Err(format!("{key} must be a text")),
+    }
+}
+
+/// A text of letters, digits and some signs: with a comma it would set more properties of the device.
+fn plain(info: &Map<String, Value>, key: &str, signs: &str) -> Result<Option<String>, String> {
+    let text = text(info, key)?;
+    match &text {
+        Some(text) if !text.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c)) => {
+            Err(format!("{key} is {text:?}: only letters, digits and any of {signs} are allowed"))
+        }
+        Some(_) | None => Ok(text),
     }
 }
 

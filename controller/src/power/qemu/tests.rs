@@ -20,7 +20,25 @@ fn machine(info: Value) -> Machine {
     }
 }
 
+fn options(root: &Path) -> QemuOptions {
+    QemuOptions {
+        directory: root.join("vms"),
+        binary: None,
+        more: vec![],
+        places: Places { folders: vec![root.canonicalize().unwrap()], ..Places::default() },
+        outgoing: Outgoing::Never,
+        advertise: "http://10.0.2.2:6385".into(),
+        program: "/usr/bin/ferric".into(),
+        socket: root.join("machines.sock"),
+    }
+}
+
 fn argv(info: Value, device: BootDevice) -> String {
+    let reach = QemuDriver::new(options(Path::new("/"))).reach(device).unwrap();
+    argv_reaching(info, device, &reach)
+}
+
+fn argv_reaching(info: Value, device: BootDevice, reach: &Reach) -> String {
     let machine = machine(info);
     let settings = Settings::parse(&machine.driver_info).unwrap();
     let built = arguments::build(&arguments::Plan {
@@ -33,6 +51,8 @@ fn argv(info: Value, device: BootDevice) -> String {
         serial: Path::new("/s/serial.log"),
         tftp: Path::new("/s/tftp"),
         agent_port: 21999,
+        reach,
+        more: &["-more".to_owned()],
     });
     built.unwrap().join(" ")
 }
@@ -45,6 +65,89 @@ fn the_network_comes_first_only_when_it_is_the_boot_device() {
     assert!(net.contains("drive=disk0,serial=ferric-disk0,bootindex=2"), "{net}");
     let disk = argv(json!({"qemu_disk": "/d"}), BootDevice::Disk);
     assert!(!disk.contains("bootindex=1"), "{disk}");
+}
+
+#[test]
+fn a_machine_reaches_the_open_routes_and_a_deployed_one_nothing() {
+    let net = argv(json!({"qemu_disk": "/d"}), BootDevice::Pxe);
+    assert!(
+        net.contains(
+            "user,id=net0,restrict=on,net=10.0.2.0/24,host=10.0.2.254,dns=10.0.2.253,dhcpstart=10.0.2.15,\
+             guestfwd=tcp:10.0.2.2:6385-cmd:/usr/bin/ferric forward /machines.sock,tftp="
+        ),
+        "{net}"
+    );
+    let disk = argv(json!({"qemu_disk": "/d"}), BootDevice::Disk);
+    assert!(disk.contains("-netdev user,id=net0,restrict=on -device"), "{disk}");
+    assert!(!disk.contains("guestfwd") && !disk.contains("hostfwd") && !disk.contains("tftp"), "{disk}");
+    let open = argv_reaching(json!({"qemu_disk": "/d"}), BootDevice::Pxe, &Reach::Everything);
+    assert!(!open.contains("restrict"), "{open}");
+
+    let with = |outgoing, advertise: &str| {
+        QemuDriver::new(QemuOptions { outgoing, advertise: advertise.into(), ..options(Path::new("/")) })
+    };
+    let name = "http://controller.example:6385";
+    assert!(
+        with(Outgoing::Never, name).reach(BootDevice::Pxe).unwrap_err().contains("--qemu-outgoing ramdisk")
+    );
+    assert_eq!(with(Outgoing::Ramdisk, name).reach(BootDevice::Pxe), Ok(Reach::Everything));
+    assert_eq!(with(Outgoing::Ramdisk, name).reach(BootDevice::Disk), Ok(Reach::Nothing));
+    assert_eq!(with(Outgoing::Always, name).reach(BootDevice::Disk), Ok(Reach::Everything));
+    let lan = "http://192.0.2.254:80";
+    let Ok(Reach::Controller(way)) = with(Outgoing::Never, lan).reach(BootDevice::Pxe) else {
+        panic!("no way")
+    };
+    let net = argv_reaching(json!({"qemu_disk": "/d"}), BootDevice::Pxe, &Reach::Controller(way));
+    assert!(net.contains("net=192.0.2.0/24,host=192.0.2.253,dns=192.0.2.252,"), "{net}");
+    let driver = with(Outgoing::Never, lan);
+    assert_eq!(driver.unreachable("http://192.0.2.254:80/images/a", lan), None);
+    assert!(driver.unreachable("http://192.0.2.254:8080/a", lan).is_some());
+    assert_eq!(with(Outgoing::Ramdisk, lan).unreachable("http://x/a", lan), None);
+}
+
+#[test]
+fn programs_and_raw_arguments_come_from_the_command_line_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let driver = QemuDriver::new(options(root.path()));
+    let check = |info: Value| driver.check(info.as_object().unwrap());
+    for (info, word) in [
+        (json!({"qemu_binary": "/bin/sh"}), "--qemu-binary"),
+        (json!({"qemu_extra_args": ["-incoming", "exec:id"]}), "--qemu-arg"),
+        (json!({"qemu_extra_args": []}), "--qemu-arg"),
+        (json!({"qemu_disk": "/etc/passwd"}), "--disks"),
+        (json!({"qemu_disk": ["/dev/null"]}), "regular file"),
+        (json!({"qemu_serial_log": "/etc/cron.d/x"}), "--disks"),
+        (json!({"qemu_ovmf_code": "/etc/shadow"}), "--disks"),
+        (
+            json!({"qemu_disk": root.path().join("d"), "qemu_nic_model": "e1000,romfile=/etc/shadow"}),
+            "letters",
+        ),
+        (json!({"qemu_disk": [{"path": root.path().join("d"), "serial": "a,x=y"}]}), "letters"),
+        (json!({"qemu_disk": root.path().join("d"), "qemu_sector_size": 1000}), "512 or 4096"),
+    ] {
+        let error = check(info.clone()).unwrap_err();
+        assert!(error.contains(word), "{info}: {error}");
+    }
+    check(json!({})).unwrap();
+    check(json!({"qemu_disk": root.path().join("d"), "qemu_sector_size": 4096})).unwrap();
+    // Of a node that an earlier version stored: without effect.
+    let line = argv(
+        json!({"qemu_disk": "/d", "qemu_binary": "/bin/sh", "qemu_extra_args": ["-x"]}),
+        BootDevice::Disk,
+    );
+    assert!(line.ends_with(" -more") && !line.contains("-x"), "{line}");
+}
+
+#[test]
+fn a_block_device_that_is_not_named_is_refused() {
+    let places = Places { folders: vec!["/dev".into()], ..Places::default() };
+    let Some(device) = fs::read_dir("/sys/block").unwrap().flatten().next() else { return };
+    let path = Path::new("/dev").join(device.file_name());
+    if path.exists() {
+        assert!(places.disk(&path).unwrap_err().contains("block device"));
+        let named = Places { devices: vec![path.clone()], ..Places::default() };
+        assert_eq!(named.disk(&path), Ok(()));
+    }
 }
 
 #[test]
@@ -121,16 +224,16 @@ fn a_real_qemu_is_started_found_again_and_stopped() {
     let disk = dir.path().join("disk.raw");
     let machine = machine(json!({
         "qemu_disk": disk, "qemu_create_disk": "1M", "qemu_firmware": "bios", "qemu_memory_mb": 64,
-        "qemu_extra_args": ["-S"],
     }));
-    let driver = QemuDriver::new(dir.path().join("vms"));
+    let options = QemuOptions { more: vec!["-S".into()], ..options(dir.path()) };
+    let driver = QemuDriver::new(options.clone());
     driver.validate(&machine).unwrap();
     assert_eq!(driver.power_state(&machine).unwrap(), PowerState::Off);
     driver.set_boot_device(&machine, BootDevice::Pxe).unwrap();
     driver.power_on(&machine).unwrap();
     assert_eq!(fs::metadata(&disk).unwrap().len(), 1 << 20);
     // A controller that starts anew knows nothing but the directory.
-    let again = QemuDriver::new(dir.path().join("vms"));
+    let again = QemuDriver::new(options);
     assert_eq!(again.power_state(&machine).unwrap(), PowerState::On);
     let port = again.kernel_parameters(&machine).unwrap();
     assert_eq!(port, driver.kernel_parameters(&machine).unwrap());
@@ -146,7 +249,7 @@ fn a_real_qemu_is_started_found_again_and_stopped() {
 #[test]
 fn a_machine_that_ends_while_it_is_asked_is_off() {
     let folder = tempfile::tempdir().unwrap();
-    let driver = QemuDriver::new(folder.path().to_owned());
+    let driver = QemuDriver::new(options(folder.path()));
     let machine = machine(json!({"qemu_disk": "/d"}));
     let socket = driver.files(&machine).socket();
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
