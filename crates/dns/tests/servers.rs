@@ -390,7 +390,7 @@ async fn blocking_lookups_work_on_threads_of_a_runtime_and_reqwest_asks_the_same
         stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
         String::from_utf8_lossy(&request[..length]).into_owned()
     });
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let client =
         reqwest::Client::builder().no_proxy().tls_certs_only([]).dns_resolver(resolver).build().unwrap();
     let reply = client.get(format!("http://ironic.lab:{port}/v1")).send().await.unwrap();
