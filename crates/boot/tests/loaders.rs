@@ -186,3 +186,24 @@ fn names_of_loaders_are_found_in_any_case_and_below_other_directories() {
         "without a label"
     );
 }
+
+#[test]
+fn files_of_a_directory_come_before_those_of_its_subdirectories() {
+    let bytes = fat(FatTypeSelection::Fat16, 16, |volume, root| {
+        let efi = volume.create_dir(root, "EFI").unwrap();
+        let alpha = volume.create_dir(&efi, "alpha").unwrap();
+        let inner = volume.create_dir(&alpha, "inner").unwrap(); // stands in the directory before the file does
+        put_file(volume, &inner, "bootx64.efi", b"l");
+        put_file(volume, &alpha, "bootx64.efi", b"l");
+        let beta = volume.create_dir(&efi, "beta").unwrap();
+        put_file(volume, &beta, "bootx64.efi", b"l");
+    });
+    assert_eq!(
+        find(&bytes, Firmware::X64).unwrap().into_loaders(),
+        [
+            unnamed(r"\EFI\alpha\bootx64.efi"),
+            unnamed(r"\EFI\alpha\inner\bootx64.efi"),
+            unnamed(r"\EFI\beta\bootx64.efi"),
+        ]
+    );
+}

@@ -63,6 +63,16 @@ class Scenarios(unittest.TestCase):
     def test_a_scenario_that_failed_for_one_differs(self):
         self.assertEqual([where for _, where, _ in self.outcome(RUN, RUN, ferric_result={"ok": False}).open], ["verdict"])
 
+    def test_a_scenario_that_the_reference_fails_is_compared_with_the_one_that_it_should_be_like(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, records in (("ipa/deploy_raw_unnamed", RUN[:1]), ("ipa/deploy_raw", RUN), ("ferric/deploy_raw_unnamed", RUN)):
+                path = pathlib.Path(folder, name + ".jsonl")
+                path.parent.mkdir(exist_ok=True)
+                path.write_text("".join(json.dumps(record) + "\n" for record in records))
+            outcome = comparison.directories(f"{folder}/ipa", f"{folder}/ferric", ["deploy_raw_unnamed"], expected.Expected([]), report.Outcome())
+        self.assertTrue(outcome.clean, outcome.text())
+        self.assertEqual(outcome.compared, {"deploy_raw_unnamed": 4})
+
     def test_order_of_headers_is_free(self):
         def with_headers(*names):
             return [RUN[0], {**RUN[1], "req_headers": {name: "x" for name in names}}]
