@@ -169,6 +169,67 @@ fn loop_write_takes_files_registries_and_several_places() {
     assert!(stderr(&output).contains("one host") && !stderr(&output).contains("hush"));
 }
 
+/// A zstd frame with a window of 128 MiB, as `zstd --long=27` announces it, and its content in raw blocks.
+fn long_window(content: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3];
+    let mut blocks = content.chunks(128 * 1024).peekable();
+    while let Some(block) = blocks.next() {
+        let last = u32::from(blocks.peek().is_none());
+        let header = u32::try_from(block.len()).unwrap() << 3 | last;
+        frame.extend(&header.to_le_bytes()[..3]);
+        frame.extend(block);
+    }
+    frame
+}
+
+#[test]
+fn loop_write_unpacks_in_as_much_memory_as_it_is_given() {
+    let Some(disk) = Loop::new() else { return };
+    let image = image();
+    let published = long_window(&image);
+    let url = format!("{}/test.raw.zst", serve(vec![("test.raw.zst", published.clone())]));
+    let digest = sha256(&published);
+    let before = disk.read(0, MIB);
+    let write = |memory: &str| {
+        let fixed = ["write", "--url", &url, "--sha256", &digest, "--format", "raw", "--disks", disk.name()];
+        agent(&[&fixed[..], &["--memory", memory, disk.name()]].concat())
+    };
+    let output = write("100");
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    for part in ["129 MiB", "100 MiB", "--memory"] {
+        assert!(stderr(&output).contains(part), "{part}: {}", stderr(&output));
+    }
+    assert!(disk.read(0, MIB) == before, "nothing was written");
+    let output = write("129");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(disk.read(0, image.len()) == image);
+    assert_eq!(write("0").status.code(), Some(2));
+}
+
+#[test]
+fn loop_write_accepts_a_disk_without_a_table_only_where_it_is_allowed() {
+    let Some(disk) = Loop::new() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let mut image = image();
+    image[510..512].fill(0);
+    let url = format!("file://{}", file(directory.path(), "data.raw", &image).display());
+    let drive = file(directory.path(), "drive.iso", &config_drive());
+    let digest = sha256(&image);
+    let write = |more: &[&str]| {
+        let fixed = ["write", "--url", &url, "--sha256", &digest, "--disks", disk.name()];
+        agent(&[&fixed[..], more, &[disk.name()]].concat())
+    };
+    let output = write(&[]);
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--allow-no-partition-table"), "{}", stderr(&output));
+    let output = write(&["--allow-no-partition-table"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(lines(&output).remove(0)["partitions"], 0);
+    assert!(disk.read(0, image.len()) == image);
+    let drive = ["--config-drive", drive.to_str().unwrap()];
+    assert_eq!(write(&[&["--allow-no-partition-table"][..], &drive].concat()).status.code(), Some(2));
+}
+
 #[test]
 fn loop_write_uses_the_proxies_of_the_environment() {
     let Some(disk) = Loop::new() else { return };

@@ -65,8 +65,6 @@ impl Host {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     const MIB: u64 = 1 << 20;
 
     fn machine(files: &[(&str, &str)]) -> Option<u64> {

@@ -20,13 +20,13 @@ pub(super) struct Gzip<R> {
 }
 
 enum State<R> {
-    Member(GzDecoder<Ahead<R>>),
+    Member(Box<GzDecoder<Ahead<R>>>),
     Ended,
 }
 
 impl<R: BufRead> Gzip<R> {
     pub(super) fn new(input: R) -> Self {
-        Self { state: State::Member(GzDecoder::new(Ahead::new(input))), trailer: None }
+        Self { state: State::Member(Box::new(GzDecoder::new(Ahead::new(input)))), trailer: None }
     }
 
     /// Goes on behind a member. Reads the rest of the file if no member follows.
@@ -36,7 +36,7 @@ impl<R: BufRead> Gzip<R> {
         match input.peek(2)? {
             [] => return Ok(()),
             [0x1f, 0x8b] => {
-                self.state = State::Member(GzDecoder::new(input));
+                self.state = State::Member(Box::new(GzDecoder::new(input)));
                 return Ok(());
             }
             [first, second] if OTHER_METHODS.contains(&[*first, *second]) => {
