@@ -101,6 +101,18 @@ const HARMLESS: &[&str] = &[
     "device_hint",
     "match_patterns",
 ];
+/// Keys whose values are hidden with all that is in them, wherever part of their name is one of these.
+const SECRET: [&str; 9] = [
+    "configdrive",
+    "system_logs",
+    "password",
+    "secret",
+    "token",
+    "passphrase",
+    "credential",
+    "authorization",
+    "private_key",
+];
 /// Maps from names that are not known to versions of hardware managers.
 const VERSIONS: [&str; 3] = ["clean_version", "deploy_version", "service_version"];
 
@@ -120,7 +132,9 @@ pub(super) fn shown(params: &Map<String, Value>) -> String {
 fn of(key: &str, value: &Value) -> Value {
     let key = key.to_ascii_lowercase();
     let are_versions = VERSIONS.contains(&key.as_str());
+    let is_secret = SECRET.iter().any(|word| key.contains(word));
     match value {
+        Value::Object(_) | Value::Array(_) if is_secret => Value::from("<...>"),
         Value::Object(map) if are_versions => {
             Value::Object(map.iter().map(|(name, value)| (name.clone(), of("step", value))).collect())
         }
@@ -174,7 +188,7 @@ mod tests {
         let text = line(json!({
             "step": {"step": "write_image", "args": {"configdrive": "s3cret", "image_info": {
                 "id": "image?signature=s3cret", "image_server_password": "s3cret", "image_request_authorization": "s3cret",
-                "urls": ["https://user:s3cret@h/image?signature=s3cret"], "configdrive": {"meta_data": "s3cret"}}}},
+                "urls": ["https://user:s3cret@h/image?signature=s3cret"], "configdrive": {"meta_data": {"name": "s3cret"}}}}},
             "node": {"driver_internal_info": {"agent_secret_token": "s3cret"}, "extra": [{"Password": "s3cret"}]},
             "rescue_password": "s3cret", "pull_secret": "s3cret", "agent_token_required": true,
         }));
