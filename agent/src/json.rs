@@ -32,11 +32,26 @@ impl Formatter for Ascii {
     }
 }
 
-/// A value as ASCII JSON.
+/// Counts what is written.
+struct Length(usize);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A value as ASCII JSON. Its memory is taken once: a large one, growing by doubling, would be there twice for a moment.
 pub fn to_ascii(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    let mut length = Length(0);
+    value.serialize(&mut Serializer::with_formatter(&mut length, Ascii))?;
+    let mut bytes = Vec::with_capacity(length.0);
     value.serialize(&mut Serializer::with_formatter(&mut bytes, Ascii))?;
-    bytes.shrink_to_fit(); // a large one is kept for the life of the process
     Ok(bytes)
 }
 

@@ -32,6 +32,7 @@ pub mod init;
 pub mod inspection;
 pub mod json;
 pub mod lockdown;
+mod log_line;
 pub mod logging;
 pub mod mdns;
 pub mod metrics;

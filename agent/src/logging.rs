@@ -16,6 +16,7 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::init::Console;
+use crate::log_line::{self, CleanWriter, Colours};
 use crate::secrets::Secrets;
 
 /// How much of the log is kept, in bytes: a whole deploy, with room, and little beside an image.
@@ -53,7 +54,8 @@ impl LogRing {
     }
 
     fn push(&self, line: &[u8]) {
-        let line = self.secrets.hide(line);
+        // Cutting a line first could leave half of a secret.
+        let line = log_line::clean(&self.secrets.hide(line), Colours::None).into_owned();
         let mut ring = self.lock();
         if let Some(file) = &mut ring.file
             && file.write_all(&line).is_err()
@@ -176,10 +178,16 @@ impl Output {
     fn writer(&self, secrets: &Secrets) -> BoxMakeWriter {
         let secrets = secrets.clone();
         match self {
-            Output::Stderr => BoxMakeWriter::new(move || Hiding::new(io::stderr(), &secrets)),
+            Output::Stderr => {
+                let colours = if self.is_terminal() { Colours::Keep } else { Colours::None };
+                BoxMakeWriter::new(move || Hiding::new(CleanWriter { to: io::stderr(), colours }, &secrets))
+            }
             Output::Console(console) => {
                 let console = console.clone();
-                BoxMakeWriter::new(move || Hiding::new(console.log_writer(), &secrets))
+                BoxMakeWriter::new(move || {
+                    let to = CleanWriter { to: console.log_writer(), colours: Colours::None };
+                    Hiding::new(to, &secrets)
+                })
             }
         }
     }
@@ -281,6 +289,15 @@ mod tests {
         ring.write_to(&path).unwrap();
         ring.push(b"late\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "early\nlate\n");
+    }
+
+    #[test]
+    fn kept_lines_hold_no_control_characters() {
+        let ring = LogRing::default();
+        let mut writer = RingWriter { ring: ring.clone(), line: Vec::new() };
+        writer.write_all(b"answer: \x1b]0;x\x07\n2026-01-01 INFO forged\n").unwrap();
+        drop(writer);
+        assert_eq!(ring.text(), "answer: \\u{1b}]0;x\\u{7}\\n2026-01-01 INFO forged\n");
     }
 
     #[test]

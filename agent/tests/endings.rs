@@ -17,20 +17,23 @@ async fn is_closed(caller: &Caller) -> bool {
     tokio::net::TcpStream::connect(address).await.is_err()
 }
 
+/// Of `secret`.
+const HASH: &str = "$5$ab$5ydlOaPxAq0VpamGFK.BZgHF7HlR0erJsH.F7VB19f0";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rescue_is_answered_and_then_the_agent_serves_no_more() {
     let conductor = Conductor::start().await;
     let agent = RunningAgent::start(&conductor, true);
     let caller = Caller::of(&conductor.heartbeat(1).await);
     let root = agent.root.path().to_owned();
-    let params = json!({"rescue_password": "$6$salt$hash", "hashed": true});
+    let params = json!({"rescue_password": HASH, "hashed": true});
     let reply = caller.command(false, "rescue.finalize_rescue", params).await;
     assert_eq!(
         (&reply["command_name"], &reply["command_status"], &reply["command_result"]),
         (&json!("finalize_rescue"), &json!("SUCCEEDED"), &Value::Null)
     );
     let file = root.join(PASSWORD);
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "$6$salt$hash");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), HASH);
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(std::fs::read(root.join("etc/.rescued")).unwrap(), b"");
     let heartbeats = conductor.seen.heartbeats.lock().unwrap().len();
@@ -50,6 +53,12 @@ async fn a_plain_password_is_hashed_and_a_dangerous_one_refused() {
         json!({}),
         json!({"rescue_password": "", "hashed": true}),
         json!({"rescue_password": "$6$a$b::0:\nroot2:", "hashed": true}),
+        json!({"rescue_password": format!("{HASH}::0:"), "hashed": true}),
+        json!({"rescue_password": "x", "hashed": true}),
+        json!({"rescue_password": "*", "hashed": true}),
+        json!({"rescue_password": &HASH[..HASH.len() - 1], "hashed": true}),
+        json!({"rescue_password": "p".repeat(200 * 1024)}),
+        json!({"rescue_password": "p".repeat(512)}),
     ] {
         let body = json!({"name": "rescue.finalize_rescue", "params": params}).to_string();
         let reply = caller.request("POST", &path, Some(&body)).await;

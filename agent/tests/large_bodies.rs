@@ -95,4 +95,18 @@ async fn a_config_drive_is_accepted_echoed_and_in_memory_once() {
     let list: Value = serde_json::from_slice(&list[at..]).unwrap();
     assert_eq!(list["commands"].as_array().unwrap().len(), 1);
     assert_eq!(list["commands"][0]["command_status"], "SUCCEEDED");
+
+    // The next command shows that the conductor has read the echo: its memory is given back.
+    drop(list);
+    let sync = br#"{"name": "standby.sync", "params": {}}"#;
+    let reply = exchange(port, &head("POST", sync.len()), &[sync]).await;
+    assert!(reply.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&reply));
+    let list = exchange(port, &head("GET", 0), &[]).await;
+    assert!(list.len() < MIB, "{} bytes", list.len());
+    let at = list.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    let list: Value = serde_json::from_slice(&list[at..]).unwrap();
+    assert_eq!(list["commands"][0]["command_status"], "SUCCEEDED");
+    assert_eq!(list["commands"].as_array().unwrap().len(), 2);
+    let kept = resident().saturating_sub(before).saturating_sub(drive.len());
+    println!("kept {} MiB after the next command", kept / MIB);
 }

@@ -3,6 +3,7 @@
 //! A handle that the generic manager (step `write_image`), the agent's commands (`standby.*`, `image.*`) and its offline
 //! subcommands share, so that each way of asking runs the same path. Methods block, and must not be called from async code.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -56,13 +57,22 @@ pub enum Choice {
     Device(PathBuf),
 }
 
-/// A config drive, as it was given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConfigDrive {
-    /// As the conductor sends it: an http(s) URL, or base64 of gzip of a file system image.
-    Text(Secret),
+/// A config drive, as it was given. Its text is not copied: it may be large.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ConfigDrive<'a> {
+    /// As the conductor sends it: an http(s) URL, or base64 of gzip of a file system image. Secret.
+    Text(&'a str),
     /// The bytes of a file: a file system image, its gzip, or base64 of that.
     Bytes(Vec<u8>),
+}
+
+impl fmt::Debug for ConfigDrive<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text(_) => "Text(<...>)",
+            Self::Bytes(_) => "Bytes(<...>)",
+        })
+    }
 }
 
 /// The parameters of `image.install_bootloader`.
@@ -150,11 +160,12 @@ impl Deployment {
         &self,
         cx: &Context,
         mut info: ImageInfo,
-        configdrive: Option<Secret>,
+        configdrive: Option<&str>,
     ) -> Result<String, Error> {
         image::complete(&mut info, cx.node_field("/instance_info"));
         let image = image::check(&info, &self.settings())?;
-        let drive = configdrive.or(info.configdrive).filter(|text| !text.expose().is_empty());
+        let legacy = info.configdrive.take();
+        let drive = configdrive.or(legacy.as_ref().map(Secret::expose)).filter(|text| !text.is_empty());
         let cx = self.with_fresh_hints(cx);
         let deployed = self.write(&cx, &image, drive.map(ConfigDrive::Text), &Choice::Hints)?;
         let mut text = format!(
@@ -179,7 +190,7 @@ impl Deployment {
         &self,
         cx: &Context,
         image: &Image,
-        config_drive: Option<ConfigDrive>,
+        config_drive: Option<ConfigDrive<'_>>,
         choice: &Choice,
     ) -> Result<Deployed, Error> {
         *lock(&self.deployed) = None; // whatever was there is about to go

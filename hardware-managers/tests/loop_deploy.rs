@@ -189,10 +189,12 @@ fn loop_labelled_partition_of_a_full_table_is_found_before_the_write() {
     let mut full =
         mbr(&[(0x80, 0x83, 2048, 64), (0, 0x83, 2112, 64), (0, 0x83, 2176, 64), (0, 0x83, 4096, 2048)]);
     full[4096 * 512..4096 * 512 + config_drive().len()].copy_from_slice(&config_drive());
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(&full).unwrap();
     // The server sends no parts of files.
-    let url = serve(vec![("test.raw", full.clone())]);
-    for _ in 0..2 {
-        machine.write_image(info(&url, &sha256(&full)), json!(conductor_form(&config_drive()))).unwrap();
+    for published in [full.clone(), gzip.finish().unwrap()] {
+        let url = serve(vec![("test.raw", published.clone())]);
+        machine.write_image(info(&url, &sha256(&published)), json!(conductor_form(&config_drive()))).unwrap();
         assert_eq!(disk.read(4096 * 512, config_drive().len()), config_drive());
         assert_eq!(disk.read(446, 64), full[446..510]);
     }

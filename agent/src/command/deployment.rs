@@ -59,7 +59,7 @@ impl Deployment for hardware_managers::Deployment {
         image: ImageInfo,
         configdrive: Option<Secret>,
     ) -> Result<String, Error> {
-        self.prepare_image(cx, image, configdrive)
+        self.prepare_image(cx, image, configdrive.as_ref().map(Secret::expose))
     }
 
     fn install_bootc(&self, cx: &Context, request: &InstallBootc) -> Result<String, Error> {

@@ -81,6 +81,20 @@ impl ErrorClass {
     }
 }
 
+/// Longest `details`, in bytes: what a log line and an operator can use. Each failed command is kept for the life of the process.
+const DETAILS: usize = 8 << 10;
+
+/// A text of at most [`DETAILS`] bytes: its start and its end, between which the cause of a failure is found least often.
+fn bounded(text: String) -> String {
+    if text.len() <= DETAILS {
+        return text;
+    }
+    let left_out = text.len() - DETAILS;
+    let head = text.get(..text.floor_char_boundary(DETAILS / 2)).unwrap_or_default();
+    let tail = text.get(text.ceil_char_boundary(text.len() - DETAILS / 2)..).unwrap_or_default();
+    format!("{head} ... ({left_out} bytes left out) ... {tail}")
+}
+
 /// A command that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{details}")]
@@ -92,9 +106,9 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure of a class.
+    /// A failure of a class. Details above 8 KiB lose their middle.
     pub fn new(class: ErrorClass, details: impl Into<String>) -> Self {
-        Self { class, details: details.into() }
+        Self { class, details: bounded(details.into()) }
     }
 
     /// The status of a command that ended so.

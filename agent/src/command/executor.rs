@@ -44,9 +44,23 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// A text above 8 KiB is cut: it may repeat what a caller sent.
     fn new(status: u16, text: impl Into<String>) -> Self {
-        Self { status, text: text.into() }
+        Self { status, text: shortened(text.into(), FAULT_TEXT) }
     }
+}
+
+/// Longest text of a fault, and longest label of a command in events and the log, in bytes.
+const FAULT_TEXT: usize = 8 << 10;
+const LABEL: usize = 512;
+
+fn shortened(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        text.truncate(text.floor_char_boundary(limit));
+        text.push_str("...");
+        text.shrink_to_fit();
+    }
+    text
 }
 
 /// Runs commands; clones share one history.
@@ -240,6 +254,7 @@ impl Executor {
             Some(subject) => format!("{name} {subject}"),
             None => name.to_owned(),
         };
+        let label = shortened(label, LABEL);
         tracing::info!(command = label, %id, "command started");
         self.0.events.emit(EventKind::CommandStarted { id: id.to_string(), name: label.clone() });
         label

@@ -1,8 +1,9 @@
 //! The history of commands: in order, from first to last, for the life of the process.
 //!
-//! A conductor looks at the last entry, and takes an empty list for a fresh boot; so nothing is preloaded and nothing is ever
-//! dropped (agent protocol page, 1.10). Results are kept as the JSON text that replies are made of: an echoed step may hold a
-//! config drive, and is in memory once.
+//! A conductor looks at the last entry, and takes an empty list for a fresh boot; so nothing is preloaded, and the last entry is
+//! always whole (agent protocol page, 1.10). Results are kept as the JSON text that replies are made of: an echoed step may hold
+//! a config drive, and is in memory once. Earlier entries are bounded together: their long results go first, then the oldest of
+//! them.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -31,6 +32,11 @@ pub enum Outcome {
         step: Pieces,
     },
 }
+
+/// Bytes that all records but the last may take together.
+const EARLIER: usize = 16 << 20;
+/// A result of more bytes goes before any record does.
+const LONG: usize = 64 << 10;
 
 /// One command of the history.
 #[derive(Clone, Debug)]
@@ -93,6 +99,11 @@ impl Record {
     pub fn json(&self) -> &Pieces {
         &self.json
     }
+
+    /// The same without its result.
+    fn without_result(&self) -> Self {
+        Self::new(self.id, &self.name, self.status, self.error.clone(), None)
+    }
 }
 
 /// Every command so far.
@@ -127,9 +138,35 @@ impl History {
         Some(&last.name)
     }
 
-    /// Adds a command.
+    /// Adds a command. Earlier ones may lose their results, or go, where they take too much memory.
     pub fn add(&mut self, record: Record) {
+        self.bound();
         self.records.push(record);
+    }
+
+    /// Holds what is there to [`EARLIER`] bytes.
+    fn bound(&mut self) {
+        let mut total: usize = self.records.iter().map(|record| record.json.len()).sum();
+        while total > EARLIER {
+            let Some(record) = self.records.iter_mut().find(|record| record.json.len() > LONG) else { break };
+            let bare = record.without_result();
+            tracing::debug!(
+                command = record.name,
+                bytes = record.json.len(),
+                "an earlier result is forgotten"
+            );
+            total = total.saturating_sub(record.json.len()).saturating_add(bare.json.len());
+            *record = bare;
+        }
+        let mut gone = 0;
+        for record in &self.records {
+            if total <= EARLIER {
+                break;
+            }
+            total = total.saturating_sub(record.json.len());
+            gone += 1;
+        }
+        self.records.drain(..gone);
     }
 
     /// Ends a running command.
@@ -209,6 +246,41 @@ mod tests {
             assert_eq!(result["command_result"]["deploy_step"]["step"], "write_image");
             assert!(reply.into_inner().iter().any(|piece| piece.as_ptr() == pointer));
         }
+    }
+
+    #[test]
+    fn earlier_results_give_their_memory_back_and_the_last_is_whole() {
+        let drive = "H4sI".repeat(6 << 20);
+        let step = Pieces::of(&json!({"step": "write_image", "args": {"configdrive": drive}}));
+        let outcome = Outcome::Step { kind: StepKind::Deploy, result: Value::Null, step };
+        let mut history = History::default();
+        history.add(Record::ended(Uuid::nil(), "execute_deploy_step", Mode::Async, Ok(outcome)));
+        assert!(history.to_json().len() > 24 << 20);
+        history.add(Record::begun("install_bootloader"));
+        let list: Value = serde_json::from_slice(&history.to_json().to_vec()).unwrap();
+        assert_eq!(list["commands"][0]["command_status"], "SUCCEEDED");
+        assert_eq!(list["commands"][0]["command_name"], "execute_deploy_step");
+        assert_eq!(list["commands"][0]["command_result"], Value::Null);
+        assert_eq!(list["commands"][1]["command_status"], "RUNNING");
+    }
+
+    #[test]
+    fn refused_commands_are_not_kept_whole_and_the_history_is_bounded() {
+        let mut history = History::default();
+        let refused = || {
+            let text = format!("unexpected parameter '{}'", "x".repeat(1 << 20));
+            let failure = Failure::new(ErrorClass::TypeError, text);
+            Record::ended(Uuid::new_v4(), "standby.sync", Mode::Sync, Err(failure))
+        };
+        let first = refused();
+        assert!(first.json().len() < 20 << 10, "{}", first.json().len());
+        let newest = (0..4000).fold(first, |_, _| {
+            let record = refused();
+            history.add(record.clone());
+            record
+        });
+        assert!(history.to_json().len() < EARLIER + (64 << 10), "{}", history.to_json().len());
+        assert!(history.find(newest.id).is_some());
     }
 
     #[test]

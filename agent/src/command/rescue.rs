@@ -16,7 +16,7 @@ use super::ending::Ending;
 use super::error::{ErrorClass, Failure};
 use super::extensions::Extensions;
 use super::record::Outcome;
-use crate::rescue::{MARKER, PASSWORD_FILE};
+use crate::rescue::{LONGEST_PASSWORD, MARKER, PASSWORD_FILE, is_hash};
 
 impl Extensions {
     pub(super) fn finalize_rescue(&self, password: &Secret, hashed: bool) -> Result<Outcome, Failure> {
@@ -42,8 +42,11 @@ fn checked(hash: &Secret) -> Result<String, Failure> {
     if text.is_empty() {
         return wrong("rescue_password is empty: everybody could log in");
     }
-    if !text.chars().all(|c| c.is_ascii_graphic() && c != ':') {
-        return wrong("rescue_password is no crypt(3) hash");
+    if !is_hash(text) {
+        return wrong(
+            "rescue_password is not a crypt(3) hash, and nobody could log in; send one that starts with $y$, $6$, $5$, $2b$ or \
+             another scheme of crypt(5), or a plain password without `hashed`",
+        );
     }
     Ok(text.to_owned())
 }
@@ -52,6 +55,14 @@ fn checked(hash: &Secret) -> Result<String, Failure> {
 fn hash(password: &Secret) -> Result<String, Failure> {
     if password.expose().is_empty() {
         let details = "rescue_password is empty: everybody could log in";
+        return Err(Failure::new(ErrorClass::InvalidCommandParamsError, details));
+    }
+    // Hashing takes time that grows with the square of the length, and no login program takes more.
+    let length = password.expose().len();
+    if length > LONGEST_PASSWORD {
+        let details = format!(
+            "rescue_password has {length} bytes, and crypt(3) takes {LONGEST_PASSWORD}; use a shorter one, or send its hash"
+        );
         return Err(Failure::new(ErrorClass::InvalidCommandParamsError, details));
     }
     // Twelve random bytes become the sixteen letters that a salt may have.

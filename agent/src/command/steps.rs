@@ -28,14 +28,20 @@ impl Extensions {
             return Err(Failure::new(ErrorClass::CommandExecutionError, "the step has no name in `step`"));
         };
         let name = name.to_owned();
-        // Written before the arguments are taken out: a config drive among them is moved, not copied.
-        let echo = Pieces::of(&step);
-        let arguments = arguments(extra, step.get_mut("args").map(Value::take))?;
-        drop(step);
-        let call = StepCall { kind, step: name, arguments, ports };
+        // A config drive among the arguments is moved to the call and back: it may take a good part of the memory.
+        let args = step.get_mut("args").map(Value::take);
+        let own: Option<Vec<String>> =
+            args.as_ref().and_then(Value::as_object).map(|args| args.keys().cloned().collect());
+        let arguments = arguments(extra, args)?;
+        let mut call = StepCall { kind, step: name, arguments, ports };
         let result = self.machine.registry.run_step(&call, &context);
         let result = result.map_err(|error| Failure::of_step(kind, &call.step, &error))?;
-        Ok(Outcome::Step { kind, result, step: echo })
+        if let (Some(own), Some(place)) = (own, step.get_mut("args")) {
+            let back = own.into_iter().filter_map(|key| call.arguments.shift_remove_entry(&key));
+            *place = Value::Object(back.collect());
+        }
+        drop(call);
+        Ok(Outcome::Step { kind, result, step: Pieces::of(&step) })
     }
 
     /// Compares whole maps; null is a first run.

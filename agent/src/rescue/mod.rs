@@ -5,7 +5,10 @@
 //! where the conductor moves it, and says on every console what there is and what is not.
 
 mod accounts;
+mod hash;
 mod tools;
+
+pub(crate) use hash::{LONGEST_PASSWORD, is_hash};
 
 use std::time::Duration;
 

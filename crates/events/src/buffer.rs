@@ -39,8 +39,9 @@ impl Events {
         }))
     }
 
-    /// Adds one event. Returns at once; listeners run on the calling thread and must be quick.
+    /// Adds one event. Returns at once; listeners run on the calling thread and must be quick. Texts above 8 KiB are cut.
     pub fn emit(&self, kind: EventKind) {
+        let kind = kind.bounded();
         let event = {
             let mut state = self.state();
             let event = Event { seq: state.next_seq, at: unix_seconds(), kind };
@@ -128,6 +129,26 @@ mod tests {
 
     fn progress(done: u64) -> EventKind {
         EventKind::Progress { phase: Phase::Write, done, total: None, written: None }
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        let events = Events::new(4);
+        let long = "\u{e9}".repeat(1 << 20);
+        events.emit(notice(&long));
+        let (id, name) = (String::new(), long.clone());
+        events.emit(EventKind::CommandFinished { id, name, succeeded: false, message: Some(long) });
+        for event in events.after(0, 10).events {
+            match event.kind {
+                EventKind::Notice { message } => {
+                    assert!(message.len() <= 8 << 10 && message.ends_with("..."))
+                }
+                EventKind::CommandFinished { name, message: Some(message), .. } => {
+                    assert!(name.len() <= 8 << 10 && message.len() <= 8 << 10);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -113,6 +113,44 @@ pub enum EventKind {
     Unknown,
 }
 
+/// Longest text in an event, in bytes. A stream keeps a number of events, and each of them may hold text from outside.
+pub(crate) const TEXT_LIMIT: usize = 8 << 10;
+
+impl EventKind {
+    /// The same event with texts of at most [`TEXT_LIMIT`] bytes.
+    pub(crate) fn bounded(mut self) -> Self {
+        match &mut self {
+            Self::AgentStarted { version: text }
+            | Self::Notice { message: text }
+            | Self::PhaseStarted { subject: text, .. }
+            | Self::Retrying { reason: text, .. }
+            | Self::Failed { message: text, .. } => cut(text),
+            Self::CommandStarted { id, name } => {
+                cut(id);
+                cut(name);
+            }
+            Self::CommandFinished { id, name, message, .. } => {
+                cut(id);
+                cut(name);
+                if let Some(message) = message {
+                    cut(message);
+                }
+            }
+            Self::Progress { .. } | Self::PhaseFinished { .. } | Self::Unknown => {}
+        }
+        self
+    }
+}
+
+/// Leaves the start of a text that is too long, and says that there was more.
+fn cut(text: &mut String) {
+    if text.len() > TEXT_LIMIT {
+        text.truncate(text.floor_char_boundary(TEXT_LIMIT - 3));
+        text.push_str("...");
+        text.shrink_to_fit();
+    }
+}
+
 /// The phases of a deployment, in the order in which they happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

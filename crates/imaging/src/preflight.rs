@@ -2,14 +2,16 @@
 //! partition tables.
 
 use std::fmt::Debug;
+use std::io::{self, BufReader, Read};
 use std::panic::RefUnwindSafe;
 use std::time::Duration;
 
 use events::Events;
 use tokio::runtime::Runtime;
 
-use crate::buffer::{CHUNK, Pool};
+use crate::buffer::{Buffer, CHUNK, Pool};
 use crate::cancel::Cancel;
+use crate::compressed::Compression;
 use crate::qcow2;
 use crate::request::{ImageRequest, Transport};
 use crate::source::Source;
@@ -31,8 +33,8 @@ pub trait Peek {
     /// The first bytes: 64 KiB, or all there are. Empty where they cannot be read yet.
     fn head(&self) -> &[u8];
 
-    /// Returns up to `length` bytes at `offset`, `None` where they cannot be read before the image is written. From a server
-    /// that sends no parts of files, everything in front of `offset` is downloaded.
+    /// Returns up to `length` bytes at `offset`, `None` where they cannot be read before the image is written. Where the image is
+    /// compressed, or the server sends no parts of files, everything in front of `offset` is downloaded.
     fn read(&mut self, offset: u64, length: usize) -> Option<Vec<u8>>;
 }
 
@@ -43,8 +45,8 @@ pub(crate) enum Packing {
     Plain,
     /// As qcow2.
     Qcow2,
-    /// In a compressed stream, of which only the first bytes are known.
-    Stream,
+    /// In a compressed stream.
+    Stream(Compression),
 }
 
 /// A published file that has just been opened.
@@ -74,7 +76,7 @@ impl Peek for Opened<'_, '_> {
             return Some(bytes.to_vec());
         }
         match self.packing {
-            Packing::Stream => None,
+            Packing::Stream(compression) => self.skip_to(Some(compression), offset, length),
             Packing::Qcow2 => {
                 let length = u64::try_from(length).ok()?;
                 let peek = qcow2::peek(self.source, self.total, self.first, offset, length);
@@ -85,7 +87,7 @@ impl Peek for Opened<'_, '_> {
                     return Some(bytes.to_vec());
                 }
                 let part = self.source.part(offset, u64::try_from(length).ok()?);
-                self.runtime.block_on(part).ok().flatten().or_else(|| self.skip_to(offset, length))
+                self.runtime.block_on(part).ok().flatten().or_else(|| self.skip_to(None, offset, length))
             }
         }
     }
@@ -93,8 +95,8 @@ impl Peek for Opened<'_, '_> {
 
 impl Opened<'_, '_> {
     /// Reads from a second download, from its first byte on.
-    fn skip_to(&self, offset: u64, length: usize) -> Option<Vec<u8>> {
-        tracing::info!(offset, "the server sends no parts of the image; reading its start twice");
+    fn skip_to(&self, compression: Option<Compression>, offset: u64, length: usize) -> Option<Vec<u8>> {
+        tracing::info!(offset, "a part of the image is looked for in a second download");
         // A server that serves one connection at a time would keep this one waiting.
         let transport = Transport {
             attempts: 1,
@@ -102,7 +104,7 @@ impl Opened<'_, '_> {
             ..self.transport.clone()
         };
         let events = Events::default();
-        let mut source = Source::new(
+        let source = Source::new(
             &self.request.sources,
             self.request.authorization.as_ref(),
             &self.request.proxies,
@@ -111,22 +113,60 @@ impl Opened<'_, '_> {
             self.cancel,
         )
         .ok()?;
-        let pool = Pool::new(1, CHUNK);
-        let end = offset.checked_add(u64::try_from(length).ok()?)?;
-        let mut found = Vec::new();
-        let mut at = 0u64;
-        while at < end {
-            let mut buffer = pool.take(self.cancel).ok()?;
-            self.runtime.block_on(source.fill(&mut buffer)).ok()?;
-            if buffer.is_empty() {
-                break;
+        let second = Second {
+            runtime: self.runtime,
+            cancel: self.cancel,
+            pool: Pool::new(1, CHUNK),
+            source,
+            buffer: None,
+            taken: 0,
+        };
+        let read = match compression {
+            None => part(second, offset, length),
+            Some(compression) => {
+                let packed = BufReader::with_capacity(64 << 10, second);
+                let decoder = compression.content(packed, self.transport.decoder_memory);
+                decoder.and_then(|decoder| part(decoder, offset, length))
             }
-            let count = u64::try_from(buffer.len()).ok()?;
-            let from = usize::try_from(offset.saturating_sub(at).min(count)).ok()?;
-            let to = usize::try_from(end.saturating_sub(at).min(count)).ok()?;
-            found.extend_from_slice(buffer.get(from..to)?);
-            at = at.checked_add(count)?;
+        };
+        read.inspect_err(|error| tracing::debug!(%error, offset, "the second download failed")).ok()
+    }
+}
+
+fn part(mut from: impl Read, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    let skipped = io::copy(&mut from.by_ref().take(offset), &mut io::sink())?;
+    let mut bytes = Vec::new();
+    if skipped == offset {
+        from.take(u64::try_from(length).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// The published file from its first byte on, read while nothing else runs.
+struct Second<'s, 't> {
+    runtime: &'s Runtime,
+    cancel: &'s Cancel,
+    pool: Pool,
+    source: Source<'t>,
+    buffer: Option<Buffer>,
+    taken: usize,
+}
+
+impl Read for Second<'_, '_> {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        if self.buffer.as_ref().is_none_or(|buffer| buffer.len() <= self.taken) {
+            self.buffer = None;
+            let mut buffer = self.pool.take(self.cancel).map_err(io::Error::other)?;
+            let filled = self.runtime.block_on(self.source.fill(&mut buffer));
+            filled.map_err(|_| io::Error::other("the transfer broke off"))?;
+            (self.buffer, self.taken) = (Some(buffer), 0);
         }
-        Some(found)
+        let rest = self.buffer.as_ref().and_then(|buffer| buffer.get(self.taken..)).unwrap_or_default();
+        let count = rest.len().min(space.len());
+        if let (Some(to), Some(from)) = (space.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        self.taken += count;
+        Ok(count)
     }
 }

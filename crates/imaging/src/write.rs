@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::buffer::{Buffer, CHUNK, Chunk, Pool};
 use crate::cancel::Cancel;
-use crate::compressed::Unpack;
+use crate::compressed::{Compression, Unpack};
 use crate::error::{Error, ErrorKind};
 use crate::hold_back::{Unverified, Verified};
 use crate::inspect::sectors::{self, Mismatch, Verdict};
@@ -389,7 +389,10 @@ impl Job<'_> {
     ) -> Result<(), Error> {
         let Some(preflight) = &self.request.preflight else { return Ok(()) };
         let (packing, head) = match (&plan.inside, plan.kind) {
-            (Some(inside), _) => (Packing::Stream, inside.clone()),
+            (Some(inside), _) => match Compression::detect(first) {
+                Some(compression) => (Packing::Stream(compression), inside.clone()),
+                None => return Ok(()),
+            },
             (None, Kind::Qcow2) => {
                 let peek = qcow2::peek(source, total, first, 0, sectors::START as u64);
                 (Packing::Qcow2, runtime.block_on(peek).ok().flatten().unwrap_or_default())

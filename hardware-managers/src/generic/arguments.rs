@@ -34,21 +34,21 @@ pub(crate) fn invalid(message: impl Into<String>) -> Error {
     Error::InvalidParameters { message: message.into() }
 }
 
-/// The arguments of `write_image`.
-#[derive(Debug)]
-pub(crate) struct WriteImage {
+/// The arguments of `write_image`. Not `Debug`: a config drive holds secrets.
+pub(crate) struct WriteImage<'a> {
     pub(crate) image_info: ImageInfo,
-    pub(crate) configdrive: Option<Secret>,
+    /// Not copied: it may be large.
+    pub(crate) configdrive: Option<&'a str>,
 }
 
-impl WriteImage {
+impl<'a> WriteImage<'a> {
     /// Reads `{"image_info": {...}, "configdrive": text or null}`.
-    pub(crate) fn parse(arguments: &Map<String, Value>) -> Result<Self, Error> {
+    pub(crate) fn parse(arguments: &'a Map<String, Value>) -> Result<Self, Error> {
         only(arguments, "write_image", &["image_info", "configdrive"])?;
         let image_info = required(arguments, "write_image", "image_info")?;
         let image_info = serde_json::from_value(image_info.clone())
             .map_err(|error| invalid(format!("argument image_info of step write_image: {error}")))?;
-        let configdrive = secret(arguments, "write_image", "configdrive")?;
+        let configdrive = text(arguments, "write_image", "configdrive")?;
         Ok(Self { image_info, configdrive })
     }
 }
@@ -75,9 +75,14 @@ pub(crate) fn install_bootc(arguments: &Map<String, Value>, cx: &Context) -> Res
 
 /// An argument that is text that nobody shall see; null and absent are the same.
 fn secret(arguments: &Map<String, Value>, step: &str, name: &str) -> Result<Option<Secret>, Error> {
+    Ok(text(arguments, step, name)?.map(Secret::new))
+}
+
+/// The same, where it is.
+fn text<'a>(arguments: &'a Map<String, Value>, step: &str, name: &str) -> Result<Option<&'a str>, Error> {
     match arguments.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(Secret::new(text.clone()))),
+        Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(invalid(format!("argument {name} of step {step} is not text"))),
     }
 }
@@ -87,8 +92,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn parse(value: Value) -> Result<WriteImage, Error> {
-        WriteImage::parse(value.as_object().unwrap())
+    /// The image's id, and whether there is a config drive.
+    fn parse(value: Value) -> Result<(String, bool), Error> {
+        let read = WriteImage::parse(value.as_object().unwrap())?;
+        Ok((read.image_info.id, read.configdrive.is_some()))
     }
 
     #[test]
@@ -98,8 +105,7 @@ mod tests {
             "configdrive": null,
         }))
         .unwrap();
-        assert_eq!(read.image_info.id, "d.raw");
-        assert!(read.configdrive.is_none());
+        assert_eq!(read, ("d.raw".to_owned(), false));
     }
 
     #[test]

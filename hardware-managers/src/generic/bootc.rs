@@ -46,8 +46,8 @@ pub(crate) fn install(cx: &Context, settings: &Settings, request: &InstallBootc)
     }
     signature::refuse_unsigned(host, settings, "a bootable container")?;
     let (registry, reference) = reference(&request.image_source)?;
-    let drive = request.configdrive.clone().filter(|text| !text.expose().is_empty());
-    let drive = drive.map(|text| deploy::decode(cx, &ConfigDrive::Text(text), settings)).transpose()?;
+    let drive = request.configdrive.as_ref().map(Secret::expose).filter(|text| !text.is_empty());
+    let drive = drive.map(|text| deploy::decode(cx, ConfigDrive::Text(text), settings)).transpose()?;
     let disk = root_disk::wait(cx, settings)?;
     let policy = Policy::detect(host, settings.allow.clone());
     let target = Target::claim(host, &disk, &policy).map_err(|refusal| deploy::protected(&refusal))?;

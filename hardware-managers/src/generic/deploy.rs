@@ -28,18 +28,20 @@ use crate::settings::Settings;
 
 /// The largest config drive that is fetched, before decoding. Source: data plane page, 4.3: 64 MiB decoded.
 const CONFIG_DRIVE_LIMIT: u64 = 96 * 1024 * 1024;
+/// Memory that writing an image takes, in bytes.
+const IMAGE_MEMORY: u64 = 48 * 1024 * 1024;
 
 /// **Writes an image, and a config drive if there is one, to a disk.**
 pub(crate) fn run(
     cx: &Context,
     settings: &Settings,
     image: &Image,
-    config_drive: Option<ConfigDrive>,
+    config_drive: Option<ConfigDrive<'_>>,
     choice: &Choice,
 ) -> Result<Deployed, Error> {
     let (digest, sources) = published(cx, image, settings)?;
     let signature = signature::expected(cx, settings, image)?;
-    let config_drive = config_drive.map(|drive| decode(cx, &drive, settings)).transpose()?;
+    let config_drive = config_drive.map(|drive| decode(cx, drive, settings)).transpose()?;
     let disk = match choice {
         Choice::Hints => root_disk::wait(cx, settings)?,
         Choice::Device(device) => root_disk::by_device(cx, settings, device)?,
@@ -135,30 +137,41 @@ pub(crate) fn protected(refusal: &disk::Refusal) -> Error {
 }
 
 /// A config drive as the bytes of a file system image. A cancelled context ends its fetch within a second.
-pub(crate) fn decode(cx: &Context, drive: &ConfigDrive, settings: &Settings) -> Result<Vec<u8>, Error> {
-    let fail = |error: disk::Error| Error::Deployment { message: hwm::chain(&error) };
-    match drive {
-        ConfigDrive::Bytes(bytes) => disk::config_drive::decode(bytes).map_err(fail),
-        ConfigDrive::Text(text) => {
-            let text = text.expose().trim();
-            let scheme = text.get(..8).unwrap_or(text).to_ascii_lowercase();
-            if !scheme.starts_with("http://") && !scheme.starts_with("https://") {
-                return disk::config_drive::decode(text.as_bytes()).map_err(fail);
-            }
-            let proxies = Proxies::default();
-            let file = SmallFile {
-                url: text,
-                authorization: None,
-                proxies: &proxies,
-                limit_bytes: CONFIG_DRIVE_LIMIT,
-            };
-            let bytes = imaging::fetch_small(&file, &settings.transport, &Cancel::from(cx.cancel_flag()))
-                .map_err(|error| Error::Deployment {
-                    message: format!("config drive: {}", error.report()),
-                })?;
-            disk::config_drive::decode(&bytes).map_err(fail)
-        }
+///
+/// # Errors
+/// Also where it would not fit into the memory that is free, beside what writing an image takes.
+pub(crate) fn decode(cx: &Context, drive: ConfigDrive<'_>, settings: &Settings) -> Result<Vec<u8>, Error> {
+    let unpack = |bytes: Cow<'_, [u8]>| {
+        disk::config_drive::decode_within(bytes, spare_memory(cx))
+            .map_err(|error| Error::Deployment { message: hwm::chain(&error) })
+    };
+    let text = match drive {
+        ConfigDrive::Bytes(bytes) => return unpack(bytes.into()),
+        ConfigDrive::Text(text) => text.trim(),
+    };
+    let scheme = text.get(..8).unwrap_or(text).to_ascii_lowercase();
+    if !scheme.starts_with("http://") && !scheme.starts_with("https://") {
+        return unpack(text.as_bytes().into());
     }
+    let proxies = Proxies::default();
+    let file = SmallFile {
+        url: text,
+        authorization: None,
+        proxies: &proxies,
+        limit_bytes: CONFIG_DRIVE_LIMIT.min(spare_memory(cx)),
+    };
+    let bytes = imaging::fetch_small(&file, &settings.transport, &Cancel::from(cx.cancel_flag()))
+        .map_err(|error| Error::Deployment { message: format!("config drive: {}", error.report()) })?;
+    unpack(bytes.into())
+}
+
+/// Bytes of memory that a config drive may take: what the kernel says is available, less what writing an image takes. All that
+/// there may be where the kernel does not say.
+fn spare_memory(cx: &Context) -> u64 {
+    let text = cx.host.attribute("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map_or(u64::MAX, |kib| kib.saturating_mul(1024).saturating_sub(IMAGE_MEMORY))
 }
 
 /// How to fetch an image for this machine: unpacking it may take a share of the memory that is available now, unless a limit is set.
@@ -329,8 +342,7 @@ mod tests {
             canceller.cancel();
             (connection, Instant::now())
         });
-        let drive = ConfigDrive::Text(wire::Secret::new(url));
-        let error = decode(&cx, &drive, &Settings::default()).unwrap_err();
+        let error = decode(&cx, ConfigDrive::Text(&url), &Settings::default()).unwrap_err();
         let (_connection, cancelled) = server.join().unwrap();
         assert!(cancelled.elapsed() < Duration::from_secs(3), "{:?}", cancelled.elapsed());
         assert!(matches!(error, Error::Deployment { .. }), "{error:?}");
@@ -338,6 +350,25 @@ mod tests {
             error.to_string().contains("config drive: ") && error.to_string().contains("cancelled"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn drive_that_does_not_fit_the_free_memory_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("proc")).unwrap();
+        let mut drive = vec![0; 2 << 20];
+        drive[0x8001..0x8006].copy_from_slice(b"CD001");
+        let fits = |available_kib: u64| {
+            let text = format!("MemTotal: 400000 kB\nMemAvailable: {available_kib} kB\n");
+            std::fs::write(root.path().join("proc/meminfo"), text).unwrap();
+            let cx = Context::new(sys::fake::host(root.path()), events::Events::default());
+            decode(&cx, ConfigDrive::Bytes(drive.clone()), &Settings::default())
+        };
+        assert_eq!(fits(50 * 1024).unwrap(), drive);
+        for available in [50 * 1024 - 1, 48 * 1024, 0] {
+            let error = fits(available).unwrap_err().to_string();
+            assert!(error.contains("needs more memory") && error.contains("smaller"), "{error}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod place;
 mod plan;
 mod rebuild;
 
-pub use decode::{LIMIT_BYTES, decode};
+pub use decode::{LIMIT_BYTES, decode, decode_within};
 pub use place::{Placed, place};
 pub use plan::{ImageBytes, Room};
 pub use rebuild::{Rebuild, suited};

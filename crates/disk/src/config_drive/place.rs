@@ -44,7 +44,7 @@ pub fn place(target: &Target, image: &[u8], rebuild: Rebuild) -> Result<Placed, 
         bytes = length, reused = placed.is_reused, "writing the config drive"
     );
     clear_ends(&device, partition)?;
-    device.write_at(partition.start_byte, &padded(image, device.sector_bytes()))?;
+    write_padded(&device, partition.start_byte, image)?;
     device.flush()?;
     // The kernel does not look while somebody holds the disk for himself.
     drop(device);
@@ -62,12 +62,17 @@ fn clear_ends(device: &Device, partition: &Partition) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whole sectors, so that no stale bytes of the last one are read back first.
-fn padded(image: &[u8], sector_bytes: u32) -> Vec<u8> {
-    let sector = usize::try_from(sector_bytes).unwrap_or(512);
-    let mut padded = image.to_vec();
-    padded.resize(image.len().div_ceil(sector) * sector, 0);
-    padded
+/// **Writes** whole sectors, so that no stale bytes of the last one are read back first.
+fn write_padded(device: &Device, offset: u64, image: &[u8]) -> Result<(), Error> {
+    let sector = usize::try_from(device.sector_bytes()).unwrap_or(512).max(1);
+    let (whole, rest) = image.split_at(image.len() / sector * sector);
+    device.write_at(offset, whole)?;
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let mut last = rest.to_vec();
+    last.resize(sector, 0);
+    device.write_at(offset.saturating_add(u64::try_from(whole.len()).unwrap_or(u64::MAX)), &last)
 }
 
 /// The one partition whose file system is labelled `config-2`, in any case of letters.

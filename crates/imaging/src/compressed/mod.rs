@@ -73,6 +73,15 @@ impl Compression {
         })
     }
 
+    /// What is inside a compressed file, from its first byte on.
+    pub(crate) fn content<'i, R: BufRead + 'i>(
+        self,
+        input: R,
+        memory: DecoderMemory,
+    ) -> io::Result<Box<dyn Read + 'i>> {
+        Ok(self.open(input, memory.bytes())?)
+    }
+
     /// Opens a decompressor that takes about `memory` bytes at the most.
     fn open<'i, R: BufRead + 'i>(self, input: R, memory: u64) -> io::Result<Box<dyn Decode + 'i>> {
         Ok(match self {
