@@ -394,6 +394,44 @@ mod tests {
     }
 
     #[test]
+    fn passwords_in_urls_are_shown_nowhere_and_told_to_the_log() {
+        let url = "https://user:s3cret-1@h:6385";
+        let cmdline = format!("ipa-api-url={url} ipa-inspection-callback-url={url}/v1/continue?sig=s3cret-2");
+        let options = [
+            ("conductor_proxy", "http://user:s3cret-3@p:3128"),
+            ("container.pull_options", "--creds,user:s3cret-4"),
+            ("agent_token", "s3cret-5"),
+            ("image_server_password", "s3cret-6"),
+        ];
+        let (config, _) = load("/nonexistent".as_ref(), &cmdline, &options);
+        let rows = config.rows().into_iter().filter(|row| !row.option.full_name().contains("pull_options"));
+        let shown: Vec<_> = rows.map(|row| row.value).collect();
+        assert!(!shown.iter().any(|value| value.contains("s3cret")), "{shown:?}");
+        assert!(shown.contains(&"https://***@h:6385".to_owned()), "{shown:?}");
+        let secrets = Secrets::default();
+        config.tell_secrets(&secrets);
+        for number in 1..=6 {
+            let text = secrets.hide(format!("x s3cret-{number} y").as_bytes());
+            assert_eq!(String::from_utf8(text).unwrap(), "x *** y", "{number}");
+        }
+        let overrides = Overrides {
+            values: vec![("conductor_proxy".into(), "ftp://u:s3cret@p".into())],
+            ..Overrides::default()
+        };
+        let error =
+            Config::load(&sys::fake::host("/nonexistent"), &Cmdline::default(), &overrides).unwrap_err();
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn a_proxy_of_the_kernel_command_line_is_said_not_to_be_for_the_conductor() {
+        let (_, warnings) = load("/nonexistent".as_ref(), "http_proxy=http://p:3128", &[]);
+        assert!(warnings[0].contains("http_proxy is not used for calls to the conductor"), "{warnings:?}");
+        let words = "http_proxy=http://p:3128 ferric-conductor-proxy=http://q:3128";
+        assert!(load("/nonexistent".as_ref(), words, &[]).1.is_empty());
+    }
+
+    #[test]
     fn unknown_ipa_parameters_are_warned_about_and_others_are_not() {
         let (_, warnings) =
             load("/nonexistent".as_ref(), "ipa-teleport=1 root=/dev/sda BOOTIF=01-52-54", &[]);

@@ -114,8 +114,11 @@ enum Authority {
 
 impl<'a> Link<'a> {
     fn read(der: &'a CertificateDer<'_>) -> Result<Self, Cause> {
-        let unreadable = |_| Cause::Unreadable("it".into());
-        let (_, certificate) = X509Certificate::from_der(der).map_err(unreadable)?;
+        let unreadable = || Cause::Unreadable("it".into());
+        let (behind, certificate) = X509Certificate::from_der(der).map_err(|_| unreadable())?;
+        if !behind.is_empty() {
+            return Err(unreadable());
+        }
         let subject = names::distinguished(certificate.subject());
         let issuer = names::distinguished(certificate.issuer());
         let rules = Rules::read(&certificate, subject == issuer);
@@ -353,6 +356,70 @@ impl Search<'_> {
             When::At(now) if now > until => Err(Cause::Expired { until: Some(until) }),
             When::Ever if from > until => Err(Cause::Expired { until: Some(until) }),
             When::At(_) | When::Ever => Ok(Period { from, until }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// An authority and a server's certificate of it.
+    fn made() -> (CertificateDer<'static>, CertificateDer<'static>) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut authority = rcgen::CertificateParams::new(vec!["authority".into()]).unwrap();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+        authority.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        let root = authority.self_signed(&key).unwrap().der().clone();
+        let issuer = rcgen::Issuer::new(authority, key);
+        let own = rcgen::KeyPair::generate().unwrap();
+        let mut leaf = rcgen::CertificateParams::new(vec!["ironic.example".into()]).unwrap();
+        leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        (root, leaf.signed_by(&own, &issuer).unwrap().der().clone())
+    }
+
+    fn judged(
+        leaf: &CertificateDer<'_>,
+        above: &[CertificateDer<'_>],
+        anchors: &[Anchor],
+    ) -> Result<Period, Cause> {
+        let host = ServerName::try_from("ironic.example").unwrap();
+        judge(anchors, false, &Shown { leaf, above, host: &host }, When::Ever)
+    }
+
+    #[test]
+    fn a_server_that_shows_many_certificates_of_one_name_costs_bounded_work() {
+        let (root, leaf) = made();
+        let anchors = [Anchor::new(root).unwrap()];
+        let others: Vec<_> = (0..200).map(|_| made().0).collect();
+        judged(&leaf, &others, &anchors).unwrap();
+        let (_, stranger) = made();
+        let started = std::time::Instant::now();
+        assert!(judged(&stranger, &others, &anchors).is_err());
+        assert!(started.elapsed().as_secs() < 5);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn one_changed_byte_of_a_certificate_is_never_accepted(at in any::<prop::sample::Index>(), change in 1..=255_u8) {
+            let (root, leaf) = made();
+            let anchors = [Anchor::new(root).unwrap()];
+            prop_assert!(judged(&leaf, &[], &anchors).is_ok());
+            let mut bytes = leaf.to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] ^= change;
+            prop_assert!(judged(&bytes.into(), &[], &anchors).is_err());
+            let longer = [leaf.as_ref(), &[change]].concat();
+            prop_assert!(judged(&longer.into(), &[], &anchors).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_no_certificate(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(Anchor::new(bytes.clone().into()).is_none());
+            prop_assert!(judged(&bytes.into(), &[], &[]).is_err());
         }
     }
 }
