@@ -22,14 +22,12 @@ pub async fn check(State(controller): State<Controller>, request: Request, next:
         Ok(host) => host,
         Err(error) => return error.into_response(),
     };
-    if let Some(host) = &host {
-        if !is_ours(host, local, extra) {
-            let text = format!(
-                "this controller is not {}: use an address that it listens on, or start it with --host-name",
-                host.host()
-            );
-            return ApiError { status: StatusCode::MISDIRECTED_REQUEST, text }.into_response();
-        }
+    if let Some(host) = host.as_ref().filter(|host| !is_ours(host, local, extra)) {
+        let text = format!(
+            "this controller is not {}: use an address that it listens on, or start it with --host-name",
+            host.host()
+        );
+        return ApiError { status: StatusCode::MISDIRECTED_REQUEST, text }.into_response();
     }
     if is_foreign(request.headers(), host.as_ref()) {
         let text = "requests of web pages of other sites are refused".into();

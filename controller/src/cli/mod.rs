@@ -28,6 +28,9 @@ pub struct Arguments {
     /// at that address on this host]
     #[arg(long, global = true, env = "FERRIC_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// The token itself. Only for the environment: others see what stands on a command line.
+    #[arg(long, global = true, env = "FERRIC_TOKEN", hide = true, hide_env_values = true)]
+    token: Option<String>,
     /// Print data as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -128,11 +131,11 @@ impl fmt::Display for Failure {
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let Arguments { url, token_file, json, command } = arguments;
+    let Arguments { url, token_file, token, json, command } = arguments;
     if let Command::Serve(arguments) = command {
         return serve::run(arguments).await;
     }
-    let client = Client::new(&url, token(&url, token_file.as_deref())?, json)?;
+    let client = Client::new(&url, find_token(&url, token_file.as_deref(), token.as_deref())?, json)?;
     match command {
         // Handled above, and in `main`.
         Command::Serve(_) | Command::Forward { .. } => Ok(Exit::Success),
@@ -154,16 +157,16 @@ impl Arguments {
 }
 
 /// The token for the controller at `url`: from the file that was named, the environment, or the controller of this host.
-fn token(url: &str, file: Option<&Path>) -> Result<Option<Secret>, Failure> {
+fn find_token(url: &str, file: Option<&Path>, text: Option<&str>) -> Result<Option<Secret>, Failure> {
     if let Some(file) = file {
         let token = token::read(file);
         return token.map(Some).map_err(|e| Failure::usage(format!("--token-file {}: {e}", file.display())));
     }
-    match std::env::var("FERRIC_TOKEN") {
-        Ok(text) if !text.trim().is_empty() => token::parse(&text)
-            .map(Some)
-            .map_err(|problem| Failure::usage(format!("FERRIC_TOKEN: {problem}"))),
-        Ok(_) | Err(_) => Ok(token::find(url)),
+    match text.filter(|text| !text.trim().is_empty()) {
+        Some(text) => {
+            token::parse(text).map(Some).map_err(|problem| Failure::usage(format!("FERRIC_TOKEN: {problem}")))
+        }
+        None => Ok(token::find(url)),
     }
 }
 

@@ -189,8 +189,10 @@ where
         let local = L::local(&stream);
         let first = if self.acceptor.is_some() { self.limits.handshake } else { self.limits.head };
         // What was never spoken on is no use: it leaves first when places are short.
+        let mut stop = self.stop.clone();
         tokio::select! {
             () = seat.asked_to_leave() => return Ok(()),
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
             readable = timeout(first, L::readable(&stream)) => readable??,
         }
         seat.progress();
@@ -255,4 +257,35 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Instant;
+
+    use axum::Router;
+    use axum::routing::get;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::listen::bind;
+
+    #[tokio::test]
+    async fn silent_connection_does_not_delay_the_stop() {
+        let bound = bind(Some("127.0.0.1"), 0).unwrap();
+        let address = bound.address;
+        let router = Router::new().route("/", get(|| async { "x" }));
+        let settings = Settings { name: "test", tls: None, limits: Limits::default(), on_failure: None };
+        let (stop, stopping) = watch::channel(false);
+        let served = tokio::spawn(serve(bound, router, settings, stopping));
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let begun = Instant::now();
+        stop.send_replace(true);
+        served.await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert_eq!(silent.read(&mut [0]).await.unwrap(), 0, "closed");
+    }
 }

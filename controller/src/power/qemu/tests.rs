@@ -138,16 +138,35 @@ fn programs_and_raw_arguments_come_from_the_command_line_alone() {
     assert!(line.ends_with(" -more") && !line.contains("-x"), "{line}");
 }
 
+/// Says past cargo's capture that a test was left out: it counts.
+fn skipped(why: &str) {
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("SKIPPED: {why}\n")); // best effort
+}
+
+#[test]
+fn a_mounted_block_device_is_refused_though_it_is_named() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mut sources = mounts.lines().filter_map(|line| line.split(' ').next()).map(Path::new);
+    let is_device = |path: &&Path| {
+        use std::os::unix::fs::FileTypeExt;
+        fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device())
+    };
+    let Some(device) = sources.find(is_device) else { return skipped("no block device is mounted") };
+    let device = device.canonicalize().unwrap();
+    let places = Places { devices: vec![device.clone()], ..Places::default() };
+    assert_eq!(places.disk(&device), Ok(()));
+    assert!(places.is_free(&device).unwrap_err().contains("in use"));
+}
+
 #[test]
 fn a_block_device_that_is_not_named_is_refused() {
     let places = Places { folders: vec!["/dev".into()], ..Places::default() };
-    let Some(device) = fs::read_dir("/sys/block").unwrap().flatten().next() else { return };
-    let path = Path::new("/dev").join(device.file_name());
-    if path.exists() {
-        assert!(places.disk(&path).unwrap_err().contains("block device"));
-        let named = Places { devices: vec![path.clone()], ..Places::default() };
-        assert_eq!(named.disk(&path), Ok(()));
-    }
+    let mut devices =
+        fs::read_dir("/sys/block").unwrap().flatten().map(|d| Path::new("/dev").join(d.file_name()));
+    let Some(path) = devices.find(|path| path.exists()) else { return skipped("there is no block device") };
+    assert!(places.disk(&path).unwrap_err().contains("block device"));
+    let named = Places { devices: vec![path.clone()], ..Places::default() };
+    assert_eq!(named.disk(&path), Ok(()));
 }
 
 #[test]
@@ -214,11 +233,7 @@ fn a_disk_that_is_there_is_never_made_anew() {
 #[test]
 fn a_real_qemu_is_started_found_again_and_stopped() {
     if process::find_qemu().is_none() {
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("SKIPPED: qemu-system-x86_64 is not installed\n"),
-        ); // past cargo's capture: it counts
-        return;
+        return skipped("qemu-system-x86_64 is not installed");
     }
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("disk.raw");
