@@ -1,12 +1,16 @@
 //! The gate before every destructive function: proof that a disk may be destroyed.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sys::Host;
 use wire::Disk;
 
+use crate::erase::stalled;
+use crate::erase::watch::{STALL_LIMIT, watched};
 use crate::list::{describe, kernel_name};
 use crate::{Contents, Device, Error, Policy};
 
@@ -23,6 +27,8 @@ pub struct Target {
     number: (u32, u32),
     sector_bytes: u32,
     size_bytes: u64,
+    /// Whether a request was not answered in time: every further one would hang as well.
+    is_stalled: AtomicBool,
 }
 
 /// Why a disk may not be destroyed. Each text names the rule, and what would allow it where something would.
@@ -112,6 +118,7 @@ impl Target {
             number,
             sector_bytes: opened.sector_bytes(),
             size_bytes,
+            is_stalled: AtomicBool::new(false),
         })
     }
 
@@ -119,6 +126,11 @@ impl Target {
     /// and before the first write**: while a device is open, its number goes to no other, so the answer stays true.
     pub fn confirm(&self) -> Result<(), Refusal> {
         confirm(&self.host, &self.disk, self.number)
+    }
+
+    /// Returns whether a request was not answered in time; every further one would hang as well.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.is_stalled.load(Ordering::Relaxed)
     }
 
     /// Returns what opens the disk for writing past the page cache, from any thread.
@@ -156,12 +168,26 @@ impl Target {
         &self.disk
     }
 
-    /// What writing to this disk would destroy. Reads only.
+    /// Returns what writing to this disk would destroy. Reads only. A disk that does not answer within ten minutes has contents that
+    /// say so.
     pub fn contents(&self) -> Contents {
-        match Device::open(&self.host_path) {
+        self.contents_within(STALL_LIMIT)
+    }
+
+    /// As [`Target::contents`], with another limit. A disk that did not answer once is not asked again.
+    pub fn contents_within(&self, limit: Duration) -> Contents {
+        if self.is_stalled.load(Ordering::Relaxed) {
+            return Contents::unreadable(&stalled(self, limit, 0));
+        }
+        let opener = self.opener();
+        let read = watched(limit, &mut |_| ControlFlow::Continue(()), move |_| match opener.read() {
             Ok(device) => Contents::read(&device, device.sector_bytes()),
             Err(error) => Contents::unreadable(&error),
-        }
+        });
+        read.unwrap_or_else(|_| {
+            self.is_stalled.store(true, Ordering::Relaxed);
+            Contents::unreadable(&stalled(self, limit, 0))
+        })
     }
 
     /// The partition table as it is now.
@@ -463,5 +489,40 @@ fn refusal_of(device: &str, error: Error) -> Refusal {
         }
         Error::Io { action, source } => Refusal::Unknown { device, action, source },
         other => Refusal::Unknown { device, action: other.to_string(), source: io::ErrorKind::Other.into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // mkfifo is run by the test itself
+    fn a_disk_that_does_not_answer_is_asked_once_and_its_contents_say_so() {
+        let root = tempfile::tempdir().unwrap();
+        let pipe = root.path().join("disk");
+        // Opening a pipe hangs until another process opens its other end.
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let target = Target {
+            host: sys::fake::host(root.path()),
+            host_path: pipe.clone(),
+            disk: Disk { name: "/dev/sdx".into(), ..Disk::default() },
+            number: (8, 0),
+            sector_bytes: 512,
+            size_bytes: 1 << 20,
+            is_stalled: AtomicBool::new(false),
+        };
+        let started = std::time::Instant::now();
+        let contents = target.contents_within(Duration::from_millis(300));
+        assert!(contents.table.contains("/dev/sdx does not answer"), "{}", contents.table);
+        assert!(target.contents().table.contains("does not answer"), "not asked again");
+        let plan = crate::erase::Overwrite { random_passes: 1, zero_pass: false, verify: false };
+        let overwritten =
+            crate::erase::overwrite(&target, &plan, STALL_LIMIT, &mut |_| ControlFlow::Continue(()));
+        for result in [overwritten.map(|_| ()), crate::wipe_metadata(&target)] {
+            assert!(matches!(result, Err(Error::Stalled { .. })), "{result:?}");
+        }
+        assert!(started.elapsed() < Duration::from_secs(30));
+        drop(std::fs::File::options().write(true).open(pipe)); // lets the thread that was left behind go
     }
 }

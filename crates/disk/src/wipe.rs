@@ -83,6 +83,9 @@ fn collected(target: &Target, with_old: bool, parts: Vec<(u64, u64)>) -> Vec<(u6
 }
 
 fn wipe(target: &Target, limit: Duration, with_old: bool, parts: Vec<(u64, u64)>) -> Result<(), Error> {
+    if target.is_stalled() {
+        return Err(stalled(target, limit, 0));
+    }
     let opener = target.opener();
     let ended = watched(limit, &mut |_| ControlFlow::Continue(()), move |pulse| {
         // Held while it is looked at: nothing may change in between.

@@ -81,6 +81,9 @@ pub fn overwrite(
     stall_limit: Duration,
     report: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Finished, Error> {
+    if target.is_stalled() {
+        return Err(stalled(target, stall_limit, 0));
+    }
     let (opener, how, name) = (target.opener(), *how, target.disk().name.clone());
     let ended = watch::watched(stall_limit, report, move |pulse| {
         let device = opener.open()?;

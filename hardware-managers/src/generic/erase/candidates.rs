@@ -101,7 +101,7 @@ fn judge(
         Err(Refusal::ReadOnly { device }) => return read_only_verdict(&device, options, read_only),
         Err(refusal) => return Err(protected(&refusal)),
     };
-    let contents = target.contents();
+    let contents = target.contents_within(options.stall_limit);
     if options.guard
         && let Some(what) = shared_file_system(&contents)
     {
