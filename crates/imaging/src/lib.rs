@@ -44,7 +44,7 @@ pub use compressed::{Compression, DecoderMemory};
 pub use digest::{Algorithm, DigestError, ExpectedDigest};
 pub use error::{Error, ErrorKind};
 pub use format::{Format, FormatError};
-pub use inspect::{Checks, Kind, Refusal, Rule};
+pub use inspect::{Checks, Kind, Refusal, Rule, TableCheck};
 pub use oci::{OciImage, OciReference, resolve_oci};
 pub use preflight::{Peek, Preflight};
 pub use qcow2::Qcow2Error;

@@ -14,8 +14,8 @@ use disk::{Policy, Target};
 use events::{EventKind, Phase};
 use hwm::{Context, Error};
 use imaging::{
-    Cancel, Checks, DecoderMemory, DeviceSink, ErrorKind, ImageRequest, Proxies, SmallFile, Translate,
-    Transport,
+    Cancel, Checks, DecoderMemory, DeviceSink, ErrorKind, ImageRequest, Proxies, SmallFile, TableCheck,
+    Translate, Transport,
 };
 
 use super::config_drive_room::ForConfigDrive;
@@ -66,8 +66,12 @@ pub(crate) fn run(
             permitted: settings.permitted_formats.clone(),
             inspect: !settings.disable_deep_image_inspection,
             whole_disk,
-            // A table that may be missing is looked for afterwards, and one that a config drive becomes a partition of beforehand.
-            partition_table: whole_disk && may_lack_table && config_drive.is_some(),
+            table: match (whole_disk && may_lack_table, &config_drive) {
+                (false, _) => TableCheck::Rules,
+                (true, None) => TableCheck::Optional,
+                // A config drive becomes a partition of it.
+                (true, Some(_)) => TableCheck::Required,
+            },
         },
         translate: translates
             .then(|| -> Arc<dyn Translate> { Arc::new(ForSectors(target.logical_sector_bytes())) }),

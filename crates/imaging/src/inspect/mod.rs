@@ -28,15 +28,25 @@ pub struct Checks {
     pub inspect: bool,
     /// Whether the image is a whole disk. A partition may hold an encrypted volume, and has no partition table of its own.
     pub whole_disk: bool,
-    /// Whether the image must have a partition table. One that is seen to have none is refused before a byte is written; whether a
-    /// table has partitions and suits the disk is for the caller to look at afterwards.
-    pub partition_table: bool,
+    /// What is asked of the image's partition table. Whether it suits the disk is for the caller to look at afterwards.
+    pub table: TableCheck,
+}
+
+/// What is asked of a partition table before a byte is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableCheck {
+    /// A table that is found is held to the rules, unless the image is declared raw.
+    Rules,
+    /// There may be none: a boot sector is not held to the rules of tables, and an encrypted volume may take the whole disk.
+    Optional,
+    /// As `Rules`, and an image that is seen to have none is refused.
+    Required,
 }
 
 impl Default for Checks {
     fn default() -> Self {
         let permitted = ["raw", "gpt", "qcow2"].map(str::to_owned).into();
-        Self { permitted, inspect: true, whole_disk: true, partition_table: false }
+        Self { permitted, inspect: true, whole_disk: true, table: TableCheck::Rules }
     }
 }
 
@@ -96,7 +106,7 @@ pub(crate) fn judge(
 /// # Errors
 /// [`Rule::TableMissing`].
 pub(crate) fn has_table(checks: &Checks, head: &[u8]) -> Result<(), Refusal> {
-    if !checks.partition_table || head.len() < table::SEEN || table::may_be_there(head) {
+    if checks.table != TableCheck::Required || head.len() < table::SEEN || table::may_be_there(head) {
         return Ok(());
     }
     let detail = "it has none, and the config drive needs one; publish an image with a table, or leave out the config drive";
@@ -141,7 +151,10 @@ fn suits_compression(declared: Format, compression: Compression, found: &[Kind])
 
 /// What is declared raw is taken at its word, as Ironic's agent does, unless it can not be meant.
 fn trusted(checks: &Checks, found: &[Kind]) -> Result<Kind, Refusal> {
-    let plain = |kind: &Kind| kind.is_plain() || (*kind == Kind::Luks && !checks.whole_disk);
+    let plain = |kind: &Kind| {
+        kind.is_plain()
+            || (*kind == Kind::Luks && (!checks.whole_disk || checks.table == TableCheck::Optional))
+    };
     match found.iter().find(|kind| !plain(kind)) {
         None => Ok(Kind::Raw),
         Some(kind) => {
@@ -168,7 +181,7 @@ fn examined(declared: Format, checks: &Checks, found: &[Kind], head: &[u8]) -> R
         }
     };
     if checks.inspect {
-        if kind == Kind::Gpt {
+        if kind == Kind::Gpt && checks.table != TableCheck::Optional {
             table::check(head)?;
         }
         if !checks.permitted.iter().any(|name| name == kind.name()) {

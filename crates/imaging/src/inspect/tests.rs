@@ -119,6 +119,31 @@ fn a_partition_may_hold_an_encrypted_volume_and_a_whole_disk_may_not() {
 }
 
 #[test]
+fn a_table_may_be_optional_or_required_and_is_held_to_the_rules_otherwise() {
+    let with = |table| Checks { table, ..Checks::default() };
+    let luks = head(&[(0, b"LUKS\xba\xbe")]);
+    // The boot sector of NTFS: code where a table would have its records.
+    let boot = head(&[(0, b"\xeb\x52\x90NTFS    "), (446, &[0x0f, 0x84, 0x5a]), (510, &[0x55, 0xaa])]);
+    let optional = with(TableCheck::Optional);
+    assert_eq!(look(Format::Raw, &optional, &luks), Ok(Kind::Raw));
+    assert_eq!(look(Format::Detect, &optional, &boot), Ok(Kind::Gpt));
+    assert_eq!(look(Format::Detect, &optional, &head(EMPTY)), Ok(Kind::Gpt));
+    assert_eq!(look(Format::Raw, &optional, &head(&[])), Ok(Kind::Raw));
+    let required = with(TableCheck::Required);
+    for bare in [head(&[]), vec![7; LOOK]] {
+        for declared in [Format::Raw, Format::Detect] {
+            assert_eq!(look(declared, &required, &bare), Err(Rule::TableMissing));
+            assert_eq!(look(declared, &with(TableCheck::Rules), &bare), Ok(Kind::Raw));
+        }
+        let zip = zstd::bulk::compress(&bare, 1).unwrap();
+        assert_eq!(look(Format::Raw, &required, &zip), Err(Rule::TableMissing));
+    }
+    assert_eq!(look(Format::Raw, &required, &head(GPT)), Ok(Kind::Raw));
+    assert_eq!(look(Format::Raw, &required, &head(&[(4096, b"EFI PART")])), Ok(Kind::Raw));
+    assert_eq!(look(Format::Detect, &with(TableCheck::Rules), &boot), Err(Rule::TableBootFlag));
+}
+
+#[test]
 fn the_rules_reach_into_compressed_files() {
     let zip = |bytes: &[u8]| zstd::bulk::compress(bytes, 1).unwrap();
     let checks = Checks::default();
