@@ -248,7 +248,7 @@ with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as plain:
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_as_a_conductor_has_it_accepts_the_certificate_for_its_address_and_no_other() {
     let root = tempfile::tempdir().unwrap();
-    for curve in [Curve::P256, Curve::P384] {
+    for curve in [Curve::P256, Curve::P384, Curve::P521] {
         let pem = root.path().join("agent.pem");
         let server = Server::start(tls(curve, SystemTime::now(), &pem, TlsVersion::V1_3));
         let (pem, port) = (pem.display().to_string(), server.port.to_string());

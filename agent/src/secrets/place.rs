@@ -143,13 +143,11 @@ fn behind_colon(done: &[u8], rest: &[u8]) -> Option<Place> {
     let inner = value.get(slashes + 1..)?;
     // It ends at the next quote that is escaped as often as the first.
     let mut before = 0;
-    let mut length = 0;
-    for byte in inner {
+    for (length, byte) in inner.iter().enumerate() {
         if *byte == quote && before <= slashes {
             return Place::new(blanks + slashes + 1, length - before);
         }
         before = if *byte == b'\\' { before + 1 } else { 0 };
-        length += 1;
     }
     Place::new(blanks + slashes + 1, inner.len())
 }

@@ -328,7 +328,8 @@ mod tests {
     fn a_secret_of_any_source_is_in_no_member() {
         let said = "before S3cretOfAnySource behind";
         let conf = "etc/ironic-python-agent.d/site.conf";
-        let sources: [(&str, &dyn Fn(&Path, &LogRing)); 12] = [
+        type Tell<'a> = &'a dyn Fn(&Path, &LogRing);
+        let sources: [(&str, Tell<'_>); 12] = [
             ("kernel parameter", &|root, _| {
                 write(root, "proc/cmdline", "quiet ipa-agent-token=S3cretOfAnySource")
             }),
