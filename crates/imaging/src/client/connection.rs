@@ -18,8 +18,9 @@ use super::error::HttpError;
 use super::head::Head;
 use super::proxy::ProxyServer;
 
-/// Bytes that are read at a time. They stay in the cache of the core that copies them on into the image's buffers.
-const BUFFER: usize = 128 * 1024;
+/// Bytes that are read at a time. With 128 KiB the network thread has four times the system calls, and takes a quarter more
+/// of a core (measured with 1 GiB over the loopback, a release build).
+const BUFFER: usize = 512 * 1024;
 
 /// The largest head, and the longest line of a chunk, with all its folded lines and extensions.
 const LARGEST_HEAD: usize = 256 * 1024;

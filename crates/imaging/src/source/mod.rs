@@ -328,6 +328,8 @@ impl<'a> Source<'a> {
             Some(Body::Http(response)) => {
                 let since = Instant::now();
                 let ready = tokio::select! {
+                    // Bytes that are there are taken without setting a timer, which would wake the runtime each time.
+                    biased;
                     ready = timeout(limit, response.ready()) => ready,
                     () = stop => return Err(self.stopped().into()),
                 };

@@ -161,6 +161,7 @@ impl Source<'_> {
             self.may_go_on().map_err(Attempt::GiveUp)?;
             let url = self.name();
             let count = tokio::select! {
+                biased; // as for the stream
                 count = timeout(limit, skim.response.ready()) => count,
                 () = self.stop() => return Err(Attempt::GiveUp(self.stopped())),
             };
