@@ -188,7 +188,9 @@ fn vm_disk_outside_the_allow_list_is_not_written() -> Result<()> {
         return Ok(());
     }
     // The machine has one disk, and the kernel's command line allows another one alone.
-    let bench = Bench::start(Scratch::new("allow")?, &["--kernel-params", "ferric-disks=/dev/vdb"])?;
+    // The image lies on a server of this test.
+    let arguments = ["--kernel-params", "ferric-disks=/dev/vdb", "--qemu-outgoing", "ramdisk"];
+    let bench = Bench::start(Scratch::new("allow")?, &arguments)?;
     let node = bench.node("node-1", "52:54:00:fe:88:03", Shape::NOISE)?;
     let (_, sha512) = noise(&bench.scratch.join("images"), 3)?;
     let images = FileServer::start(bench.scratch.join("images"))?;
