@@ -233,9 +233,8 @@ fn disk_of(directory: &Path, partitions: &[Vec<u8>]) -> PathBuf {
 
 #[test]
 fn next_system_partition_counts_where_the_first_boots_nothing() {
-    let esp = |fill: &dyn Fn(&Volume, &FatDir<'_, Cursor<Vec<u8>>>)| {
-        fat(FatTypeSelection::Fat16, 16, |volume, root| fill(volume, root))
-    };
+    type Fill<'a> = &'a dyn Fn(&Volume, &FatDir<'_, Cursor<Vec<u8>>>);
+    let esp = |fill: Fill<'_>| fat(FatTypeSelection::Fat16, 16, |volume, root| fill(volume, root));
     let vendor = |files: &'static [(&str, &str)]| {
         esp(&move |volume, root| {
             let efi = volume.create_dir(root, "EFI").unwrap();
@@ -248,7 +247,9 @@ fn next_system_partition_counts_where_the_first_boots_nothing() {
     };
     let blank = vec![0u8; 16 << 20];
     let empty = esp(&|_, _| {});
-    let no_loader = esp(&|volume, root| drop(volume.create_dir(root, "EFI").unwrap()));
+    let no_loader = esp(&|volume, root| {
+        volume.create_dir(root, "EFI").unwrap();
+    });
     let dead = vendor(&[("BOOTX64.CSV", "gone.efi,dead"), ("bootx64.efi", "l")]);
     let good = vendor(&[("BOOTX64.CSV", "shimx64.efi,good"), ("shimx64.efi", "l")]);
     let plain = vendor(&[("bootx64.efi", "l")]);
