@@ -18,6 +18,7 @@ everything_packages=(
     "dnsmasq-base iproute2:servers and cables for networks in namespaces"
     "parted xfsprogs btrfs-progs cryptsetup-bin:file systems and tables to recognise as others do"
     "zstd xz-utils bzip2 kmod fdisk cpio genisoimage:second opinions on what was built"
+    "pigz tabix lbzip2 pbzip2 lzop lzip ncompress:other programs that compress images"
     "minisign:to sign images"
     "strace:to have a system call of a process fail"
 )
@@ -55,6 +56,7 @@ everything_needs=(
     parted:parted mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs cryptsetup:cryptsetup-bin
     blkid:util-linux losetup:util-linux mkswap:util-linux
     zstd:zstd xz:xz-utils bzip2:bzip2 depmod:kmod modinfo:kmod sfdisk:fdisk cpio:cpio genisoimage:genisoimage
+    pigz:pigz bgzip:tabix lbzip2:lbzip2 pbzip2:pbzip2 lzop:lzop lzip:lzip compress:ncompress
     minisign:minisign strace:strace
 )
 ironic_needs=(
