@@ -146,7 +146,7 @@ async fn a_server_is_trusted_by_the_configured_anchor_or_when_told_to_trust_anyo
     assert!(call(format!("ipa-api-url={url} ipa-tls-min-version=1.3")).await.is_ok());
 }
 
-/// A server that answers each request with the next status of a list, the last one for ever.
+/// A server that answers each request with the next status of a list, the last one forever.
 async fn of_statuses(statuses: &'static [u16]) -> (String, Arc<std::sync::atomic::AtomicUsize>) {
     let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counter = asked.clone();

@@ -101,7 +101,7 @@ fn plain_forms(value: &str) -> BTreeSet<Vec<u8>> {
     let (mut upper, mut lower, mut kernel, mut json) =
         (String::new(), String::new(), String::new(), String::new());
     for byte in value.bytes() {
-        // Writing to a string can not fail.
+        // Writing to a string cannot fail.
         let _ = match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                 write!(upper, "{0}", char::from(byte)).and(write!(lower, "{0}", char::from(byte)))

@@ -68,12 +68,12 @@ pub enum Error {
         /// What is in the way.
         reason: String,
     },
-    /// A proxy that can not be used.
+    /// A proxy that cannot be used.
     #[error("proxy {proxy}: {reason}")]
     Proxy {
         /// The proxy, without its password.
         proxy: String,
-        /// Why it can not be used.
+        /// Why it cannot be used.
         reason: String,
     },
     /// A request failed below HTTP: name resolution, connecting, TLS, a broken connection.

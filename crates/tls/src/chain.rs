@@ -30,7 +30,7 @@ pub(crate) struct Anchor {
 }
 
 impl Anchor {
-    /// None when it can not be read.
+    /// None when it cannot be read.
     pub(crate) fn new(der: CertificateDer<'static>) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(&der).ok()?;
         let subject = names::distinguished(certificate.subject());
@@ -89,7 +89,7 @@ struct Link<'a> {
     certificate: X509Certificate<'a>,
     subject: Distinguished,
     issuer: Distinguished,
-    /// The error says why it can not be part of any chain.
+    /// The error says why it cannot be part of any chain.
     rules: Result<Rules, Cause>,
 }
 

@@ -64,7 +64,7 @@ impl Default for ClientSettings {
 /// TLS can not be set up as it is wanted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file of certificates can not be read.
+    /// A file of certificates cannot be read.
     #[error("reading {}; the option {option} must name a PEM file", path.display())]
     File {
         /// The file.

@@ -33,7 +33,7 @@ pub(crate) struct Certificates {
     pub(crate) certificates: Vec<CertificateDer<'static>>,
     /// How many the file forbids for servers.
     pub(crate) rejected: usize,
-    /// How many can not be decoded.
+    /// How many cannot be decoded.
     pub(crate) broken: usize,
 }
 

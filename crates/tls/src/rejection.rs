@@ -32,7 +32,7 @@ pub enum Cause {
     BadSignature,
     /// A critical extension is not known; its number.
     Extension(String),
-    /// It, or a part of it, can not be read.
+    /// It, or a part of it, cannot be read.
     Unreadable(String),
     /// It may not be used for this; a text that follows "shows a certificate that".
     Unfit(String),

@@ -1,7 +1,7 @@
 //! The `log` extension: what an operator needs after a failure, as base64 of a gzipped tar.
 //!
 //! What a tool of the ramdisk prints is taken from the tool; where there is none, a table of the same things is made here, under
-//! the same name. Every member is bounded, the whole takes less than a minute, and what can not be read is left out. Secrets are
+//! the same name. Every member is bounded, the whole takes less than a minute, and what cannot be read is left out. Secrets are
 //! hidden in every member, wherever they came from (`crate::secrets`). Source: agent protocol page, 7.2 (a conductor stores the archive and never looks inside).
 
 mod archive;

@@ -36,7 +36,7 @@ pub(super) fn list(host: &Host) -> Vec<Link> {
     list_but(host, |_| false)
 }
 
-/// All cards but those with names that are `known`: a machine may have a thousand of them, which are not all looked at anew.
+/// All cards but those with names that are `known`: a machine may have a thousand of them, which are not all looked at again.
 pub(super) fn list_but(host: &Host, known: impl Fn(&str) -> bool) -> Vec<Link> {
     let names = host.names("/sys/class/net").unwrap_or_else(|error| {
         tracing::warn!(%error, "network interfaces cannot be listed");

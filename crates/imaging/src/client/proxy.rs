@@ -33,7 +33,7 @@ impl ProxyRules {
     /// Reads what the caller says; where it names no proxy, what the environment says.
     ///
     /// # Errors
-    /// The proxy that can not be used, and why; without its password.
+    /// The proxy that cannot be used, and why; without its password.
     #[allow(clippy::disallowed_methods)] // the variables that every HTTP client of an operator's machine reads
     pub(crate) fn new(proxies: &Proxies) -> Result<Self, (String, String)> {
         Self::read(proxies, |name| std::env::var(name).ok())
@@ -83,7 +83,7 @@ impl ProxyServer {
             return Err((shown(&url), reason));
         }
         let authorization = basic(&url);
-        // Both fail only for URLs that can not have them.
+        // Both fail only for URLs that cannot have them.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         Ok(Self { url, authorization })

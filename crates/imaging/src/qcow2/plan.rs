@@ -75,7 +75,7 @@ pub(crate) async fn plan(
     Ok(Planned { virtual_size: header.virtual_size, cluster, lag: stream.lag(), stream })
 }
 
-/// Returns whether the level-1 table lies so far behind the start of the file that a stream can not be held back for it.
+/// Returns whether the level-1 table lies so far behind the start of the file that a stream cannot be held back for it.
 fn is_late(header: &Header) -> bool {
     header.l1_offset.saturating_add(header.l1_length()) > LAG as u64 * CHUNK as u64
 }

@@ -27,7 +27,7 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// Returns what the fields say; the names where they can not be undone.
+    /// Returns what the fields say; the names where they cannot be undone.
     pub(crate) fn of(fields: &Fields) -> Result<Self, String> {
         let names = fields.tokens("content-encoding");
         let mut encoding = Encoding::Identity;

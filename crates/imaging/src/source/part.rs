@@ -126,7 +126,7 @@ impl Source<'_> {
         Ok(None)
     }
 
-    /// Returns whether the image may be downloaded once more for its tables, where it can not be read in parts: `is_needed`
+    /// Returns whether the image may be downloaded once more for its tables, where it cannot be read in parts: `is_needed`
     /// says that it has to be, or an earlier pass found that out.
     pub(crate) fn may_skim(&self, is_needed: bool) -> bool {
         self.is_skimmed || is_needed

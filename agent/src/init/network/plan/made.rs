@@ -1,4 +1,4 @@
-//! Interfaces that are made of others or named anew, and routes: `vlan=`, `bond=`, `bridge=`, `ifname=`, `rd.route=`. Pure.
+//! Interfaces that are made of others or renamed, and routes: `vlan=`, `bond=`, `bridge=`, `ifname=`, `rd.route=`. Pure.
 //! Source: dracut.cmdline(7).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
