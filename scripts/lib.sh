@@ -46,7 +46,8 @@ build_release() {
     # form lets a folder have a space; it replaces RUSTFLAGS, which is therefore added.
     read -ra extra <<<"${RUSTFLAGS:-}"
     flags+=("${extra[@]}")
-    CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") cargo build --release --target $target "${packages[@]}"
+    # C code that prints when it was built prints the same time in every build.
+    SOURCE_DATE_EPOCH=0 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") cargo build --release --target $target "${packages[@]}"
     release_dir=$target_dir/$target/release
 }
 
